@@ -1,1 +1,815 @@
-//! Lesson 01, held to its word.
+//! Lesson 01 does what its chapter says, with good clients and bad ones.
+
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use assert_cmd::cargo::cargo_bin;
+use harness::{Lab, Peer, Program, Result, Transcript, proc};
+use predicates::prelude::*;
+use predicates::str::contains;
+
+const CHUNK_SIZES: [usize; 7] = [1, 2, 3, 5, 1024, 4096, 8192];
+
+fn server_path() -> &'static Path {
+    cargo_bin!("lesson-01-single-client")
+}
+
+fn client_path() -> &'static Path {
+    cargo_bin!("client")
+}
+
+fn start_server(lab: &Lab) -> Result<(Program, SocketAddr)> {
+    let mut server = lab.start("server", server_path(), &["127.0.0.1:0"])?;
+    let addr = server.listening()?;
+    Ok((server, addr))
+}
+
+fn start_client(lab: &Lab, addr: SocketAddr) -> Result<Program> {
+    lab.start("client", client_path(), &[&addr.to_string()])
+}
+
+/// Runs a program that should end by itself, with nothing typed.
+fn run(path: &Path, args: &[&str]) -> assert_cmd::assert::Assert {
+    assert_cmd::Command::new(path)
+        .args(args)
+        .env_remove("RUST_BACKTRACE")
+        .timeout(Duration::from_secs(20))
+        .assert()
+}
+
+/// A client comes, says something, gets an answer and leaves.
+fn good_client_is_served(
+    lab: &Lab,
+    server: &mut Program,
+    addr: SocketAddr,
+) -> Result {
+    let mut good = lab.connect("good", addr)?;
+    let local = good.local_addr()?;
+    server.expect_line(&format!("{local} connected"))?;
+    good.send("are you there\n")?;
+    server.expect_line("received: are you there")?;
+    server.expect("reply> ")?;
+    server.type_line("yes");
+    good.expect("yes\n")?;
+    good.half_close()?;
+    server.expect_line(&format!("{local} closed the connection"))?;
+    good.expect_end()
+}
+
+/// Answers each prompt until `count` bytes have been shown, and gives them.
+fn answer_each_read(server: &mut Program, count: usize) -> Result<Vec<u8>> {
+    let mut shown = Vec::new();
+    while shown.len() < count {
+        server.expect("received: ")?;
+        let text = server.expect("\nreply> ")?;
+        shown.extend_from_slice(text.as_bytes());
+        server.type_line("ok");
+    }
+    Ok(shown)
+}
+
+fn lines(output: &[u8]) -> usize {
+    output.iter().filter(|&&byte| byte == b'\n').count()
+}
+
+// A conversation.
+
+#[test]
+fn a_conversation_goes_back_and_forth() -> Result {
+    let lab = Lab::new();
+    let (mut server, addr) = start_server(&lab)?;
+    let mut client = start_client(&lab, addr)?;
+    server.expect(" connected\n")?;
+
+    client.expect("send> ")?;
+    client.type_line("Hello, can you hear me?");
+    server.expect_line("received: Hello, can you hear me?")?;
+    server.expect("reply> ")?;
+    server.type_line("Yes. Who is there?");
+    client.expect_line("received: Yes. Who is there?")?;
+
+    client.expect("send> ")?;
+    client.type_line("你好");
+    server.expect_line("received: 你好")?;
+    server.expect("reply> ")?;
+    server.type_line("你好");
+    client.expect_line("received: 你好")?;
+
+    client.expect("send> ")?;
+    client.end_input();
+    server.expect(" closed the connection\n")?;
+    client.expect_line("")?;
+    client.expect_line("server closed the connection")?;
+    client.expect_exit(0)?;
+
+    let mut scene = Transcript::new(&lab, "01-conversation", addr);
+    let command = "cargo run -p lesson-01-single-client";
+    scene.terminal("server", command, &server);
+    scene.terminal("client", "cargo run --bin client", &client);
+    scene.check()
+}
+
+#[test]
+fn what_arrives_is_shown_without_waiting_for_a_newline() -> Result {
+    let lab = Lab::new();
+    let (mut server, addr) = start_server(&lab)?;
+    let a = lab.connect("a", addr)?;
+    a.send("no newline")?;
+    server.expect("received: no newline\nreply> ")?;
+    Ok(())
+}
+
+#[test]
+fn an_answer_without_a_newline_is_shown_by_the_client() -> Result {
+    let lab = Lab::new();
+    let listener = lab.listen("listener")?;
+    let mut client = start_client(&lab, listener.addr())?;
+    let mut peer = listener.accept("peer")?;
+    client.type_line("hi");
+    peer.expect("hi\n")?;
+    peer.send("ho")?;
+    client.expect("send> received: ho\nsend> ")?;
+    Ok(())
+}
+
+// The end of a connection.
+
+#[test]
+fn server_says_that_the_client_hung_up_and_serves_the_next() -> Result {
+    let lab = Lab::new();
+    let (mut server, addr) = start_server(&lab)?;
+    let a = lab.connect("a", addr)?;
+    let local = a.local_addr()?;
+    server.expect_line(&format!("{local} connected"))?;
+    a.close();
+    server.expect_line(&format!("{local} closed the connection"))?;
+    good_client_is_served(&lab, &mut server, addr)
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_hundred_hang_ups_cost_no_processor_time() -> Result {
+    let lab = Lab::new();
+    let (mut server, addr) = start_server(&lab)?;
+    for _ in 0..100 {
+        lab.connect("a", addr)?.close();
+        server.expect(" closed the connection\n")?;
+    }
+    good_client_is_served(&lab, &mut server, addr)?;
+    let used = proc::cpu_time(server.id()).unwrap_or_default();
+    assert!(used < Duration::from_millis(500), "used {used:?}");
+    Ok(())
+}
+
+#[test]
+fn a_client_that_closes_without_waiting_may_lose_the_rest() -> Result {
+    let lab = Lab::new();
+    let (mut server, addr) = start_server(&lab)?;
+    let a = lab.connect("a", addr)?;
+    let local = a.local_addr()?;
+    a.send("x".repeat(3 * 1024))?;
+    server.expect("reply> ")?;
+    a.close();
+    // The first reply meets a closed socket, which answers with a reset.
+    for _ in 0..3 {
+        server.type_line("are you there?");
+    }
+    server.expect_error(&format!("{local}: "))?;
+    assert_eq!(lines(&server.complained()), 1);
+    Ok(())
+}
+
+/// The reset that answers the reply comes behind the FIN, and is not seen.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_client_that_closes_before_a_short_reply_reads_as_closed() -> Result {
+    let lab = Lab::new();
+    let (mut server, addr) = start_server(&lab)?;
+    let a = lab.connect("a", addr)?;
+    a.send("hello")?;
+    server.expect("reply> ")?;
+    a.close();
+    server.type_line("are you there?");
+    server.expect(" closed the connection\n")?;
+    good_client_is_served(&lab, &mut server, addr)
+}
+
+#[test]
+fn a_reset_before_a_message_does_not_end_the_server() -> Result {
+    let lab = Lab::new();
+    let (mut server, addr) = start_server(&lab)?;
+    let a = lab.connect("a", addr)?;
+    let local = a.local_addr()?;
+    server.expect_line(&format!("{local} connected"))?;
+    a.reset()?;
+    server.expect_error(&format!("{local}: "))?;
+    good_client_is_served(&lab, &mut server, addr)
+}
+
+#[test]
+fn a_reset_after_a_message_is_noticed_when_the_operator_replies() -> Result {
+    let lab = Lab::new();
+    let (mut server, addr) = start_server(&lab)?;
+    let a = lab.connect("a", addr)?;
+    let local = a.local_addr()?;
+    a.send("half a mess")?;
+    server.expect("received: half a mess\nreply> ")?;
+    a.reset()?;
+    server.type_line("go on");
+    server.expect_error(&format!("{local}: "))?;
+    good_client_is_served(&lab, &mut server, addr)
+}
+
+/// A reset can overtake the accept; what the kernel had taken is still read.
+#[test]
+#[cfg(target_os = "linux")]
+fn what_came_before_a_reset_is_shown_first() -> Result {
+    let lab = Lab::new();
+    let (mut server, addr) = start_server(&lab)?;
+    let first = lab.connect("first", addr)?;
+    server.expect(" connected\n")?;
+    let a = lab.connect("a", addr)?;
+    let local = a.local_addr()?;
+    a.send("before the reset")?;
+    a.reset()?;
+    first.close();
+    server
+        .expect(&format!("{local} connected\nreceived: before the reset\n"))?;
+    server.expect("reply> ")?;
+    server.type_line("too late");
+    server.expect_error(&format!("{local}: "))?;
+    good_client_is_served(&lab, &mut server, addr)
+}
+
+// Two clients.
+
+#[test]
+fn second_client_is_not_served_while_the_first_stays() -> Result {
+    let lab = Lab::new();
+    let (mut server, addr) = start_server(&lab)?;
+    let mut a = lab.connect("a", addr)?;
+    a.send("I am the first")?;
+    server.expect("received: I am the first\nreply> ")?;
+
+    let mut b = lab.connect("b", addr)?;
+    let waiting = "I wait. ".repeat(1000);
+    b.send(&waiting)?;
+    server.type_line("hello, first");
+    a.expect("hello, first\n")?;
+    a.send("still here")?;
+    server.expect("received: still here\nreply> ")?;
+    server.type_line("so you are");
+    a.expect("so you are\n")?;
+    assert!(b.has_nothing()?, "b was answered while a was served");
+
+    let b_local = b.local_addr()?;
+    a.close();
+    server.expect(&format!("{b_local} connected\n"))?;
+    let shown = answer_each_read(&mut server, waiting.len())?;
+    assert_eq!(String::from_utf8_lossy(&shown), waiting);
+    b.expect("ok\n")
+}
+
+#[test]
+fn second_client_waits_in_the_kernels_queue_on_the_page() -> Result {
+    let lab = Lab::new();
+    let (mut server, addr) = start_server(&lab)?;
+    let mut first = start_client(&lab, addr)?;
+    first.expect("send> ")?;
+    first.type_line("I came first");
+    server.expect("received: I came first\nreply> ")?;
+
+    let mut second = start_client(&lab, addr)?;
+    second.expect("send> ")?;
+    second.type_line("I came second");
+    server.type_line("Welcome, first");
+    first.expect("received: Welcome, first\nsend> ")?;
+    first.end_input();
+    first.expect_exit(0)?;
+
+    server.expect("received: I came second\nreply> ")?;
+    server.type_line("Welcome, second");
+    second.expect("received: Welcome, second\nsend> ")?;
+
+    let mut scene = Transcript::new(&lab, "01-second-client", addr);
+    let command = "cargo run -p lesson-01-single-client";
+    scene.terminal("server", command, &server);
+    scene.terminal("first", "cargo run --bin client", &first);
+    scene.terminal("second", "cargo run --bin client", &second);
+    scene.check()
+}
+
+#[test]
+fn connect_succeeds_although_nobody_accepts() -> io::Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let mut stream = std::net::TcpStream::connect(listener.local_addr()?)?;
+    stream.write_all(b"the kernel takes this, no program does")
+}
+
+#[test]
+fn two_connections_to_one_port_differ_in_the_clients_port() -> Result {
+    let lab = Lab::new();
+    let (_server, addr) = start_server(&lab)?;
+    let a = lab.connect("a", addr)?;
+    let b = lab.connect("b", addr)?;
+    assert_ne!(a.local_addr()?, b.local_addr()?);
+    assert_eq!(a.stream().peer_addr().ok(), Some(addr));
+    assert_eq!(b.stream().peer_addr().ok(), Some(addr));
+    Ok(())
+}
+
+// One read is not one message.
+
+#[test]
+fn two_messages_can_arrive_in_one_read() -> Result {
+    let lab = Lab::new();
+    let (mut server, addr) = start_server(&lab)?;
+    let a = lab.connect("a", addr)?;
+    a.send("first")?;
+    server.expect("received: first\nreply> ")?;
+    a.send("second")?;
+    a.send("third")?;
+    server.type_line("ok");
+    server.expect("received: secondthird\nreply> ")?;
+    Ok(())
+}
+
+#[test]
+fn one_message_can_take_several_reads() -> Result {
+    let lab = Lab::new();
+    let (mut server, addr) = start_server(&lab)?;
+    let a = lab.connect("a", addr)?;
+    a.send("first")?;
+    server.expect("received: first\nreply> ")?;
+    a.send("x".repeat(1025))?;
+    server.type_line("ok");
+    server.expect(&format!("received: {}\nreply> ", "x".repeat(1024)))?;
+    server.type_line("ok");
+    server.expect("received: x\nreply> ")?;
+    Ok(())
+}
+
+#[test]
+fn no_byte_is_lost_whatever_the_size_of_the_chunks() -> Result {
+    let text: String = ('a'..='z').cycle().take(20_000).collect();
+    for size in CHUNK_SIZES {
+        let lab = Lab::new();
+        let (mut server, addr) = start_server(&lab)?;
+        let a = lab.connect("a", addr)?;
+        let sending = a.send_in_background(text.clone().into(), size);
+        let shown = answer_each_read(&mut server, text.len())?;
+        joined(sending)?;
+        assert!(shown == text.as_bytes(), "chunks of {size} bytes");
+    }
+    Ok(())
+}
+
+#[test]
+fn eight_mebibytes_are_shown_and_memory_stays_flat() -> Result {
+    let text: Vec<u8> = (b'a'..=b'z').cycle().take(8 << 20).collect();
+    let lab = Lab::new();
+    let (mut server, addr) = start_server(&lab)?;
+    let a = lab.connect("a", addr)?;
+    let sending = a.send_in_background(text.clone(), 64 << 10);
+    let shown = answer_each_read(&mut server, text.len())?;
+    joined(sending)?;
+    assert!(shown == text, "shown is not what was sent");
+    if let Some(peak) = proc::peak_memory(server.id()) {
+        assert!(peak < 6 << 20, "the server took {peak} bytes");
+    }
+    Ok(())
+}
+
+fn joined(sending: thread::JoinHandle<Result>) -> Result {
+    sending
+        .join()
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+// Bytes and text.
+
+#[test]
+fn bytes_that_are_not_utf8_are_shown_with_a_replacement_character() -> Result {
+    let lab = Lab::new();
+    let (mut server, addr) = start_server(&lab)?;
+    let a = lab.connect("a", addr)?;
+    a.send(b"caf\xe9")?;
+    server.expect("received: caf\u{fffd}\nreply> ")?;
+    a.half_close()?;
+    server.type_line("ok");
+    server.expect(" closed the connection\n")?;
+    good_client_is_served(&lab, &mut server, addr)
+}
+
+#[test]
+fn a_character_cut_by_the_end_of_the_buffer_is_shown_broken() -> Result {
+    let lab = Lab::new();
+    let (mut server, addr) = start_server(&lab)?;
+    let a = lab.connect("a", addr)?;
+    a.send("first")?;
+    server.expect("received: first\nreply> ")?;
+    // 341 characters of three bytes are 1,023: the 342nd is cut after one.
+    a.send("你".repeat(342))?;
+    server.type_line("ok");
+    let whole = "你".repeat(341);
+    server.expect(&format!("received: {whole}\u{fffd}\nreply> "))?;
+    server.type_line("ok");
+    server.expect("received: \u{fffd}\u{fffd}\nreply> ")?;
+    Ok(())
+}
+
+#[test]
+fn typed_bytes_that_are_not_utf8_are_sent_as_they_are() -> Result {
+    let lab = Lab::new();
+    let (mut server, addr) = start_server(&lab)?;
+    let mut a = lab.connect("a", addr)?;
+    a.send("?")?;
+    server.expect("reply> ")?;
+    server.type_bytes(b"\xff\xfe\n");
+    a.expect(b"\xff\xfe\n")?;
+
+    let listener = lab.listen("listener")?;
+    let client = start_client(&lab, listener.addr())?;
+    let mut peer = listener.accept("peer")?;
+    client.type_bytes(b"\x80\n");
+    peer.expect(b"\x80\n")
+}
+
+// The keyboard.
+
+#[test]
+fn an_empty_line_is_asked_again() -> Result {
+    let lab = Lab::new();
+    let (mut server, addr) = start_server(&lab)?;
+    let mut client = start_client(&lab, addr)?;
+    client.expect("send> ")?;
+    client.type_line("");
+    client.expect("send> ")?;
+    client.type_bytes(b"\r\n");
+    client.expect("send> ")?;
+    client.type_line("hello");
+    server.expect("received: hello\nreply> ")?;
+    server.type_line("");
+    server.expect("reply> ")?;
+    server.type_line("hello");
+    client.expect("received: hello\n")?;
+    Ok(())
+}
+
+#[test]
+fn end_of_input_half_closes_and_shows_what_still_comes() -> Result {
+    let lab = Lab::new();
+    let listener = lab.listen("listener")?;
+    let mut client = start_client(&lab, listener.addr())?;
+    let mut peer = listener.accept("peer")?;
+    client.expect("send> ")?;
+    client.end_input();
+    peer.expect_end()?;
+    peer.send("a last word\n")?;
+    client.expect("received: a last word\n")?;
+    peer.close();
+    client.expect_line("server closed the connection")?;
+    client.expect_exit(0)
+}
+
+#[test]
+fn a_last_line_without_a_newline_is_sent_too() -> Result {
+    let lab = Lab::new();
+    let listener = lab.listen("listener")?;
+    let mut client = start_client(&lab, listener.addr())?;
+    let mut peer = listener.accept("peer")?;
+    client.type_bytes(b"no newline");
+    client.end_input();
+    peer.expect("no newline")?;
+    peer.send("answer")?;
+    client.expect("received: answer\n")?;
+    peer.expect_end()
+}
+
+#[test]
+fn end_of_input_at_the_server_is_noticed_at_the_next_prompt() -> Result {
+    let lab = Lab::new();
+    let (mut server, addr) = start_server(&lab)?;
+    server.end_input();
+    let mut a = lab.connect("a", addr)?;
+    server.expect(" connected\n")?;
+    a.send("hello")?;
+    server.expect("received: hello\nreply> \ngoodbye\n")?;
+    a.expect_end()?;
+    server.expect_exit(0)
+}
+
+#[test]
+fn unread_bytes_make_a_reset_of_the_servers_close() -> Result {
+    let lab = Lab::new();
+    let (mut server, addr) = start_server(&lab)?;
+    let mut a = lab.connect("a", addr)?;
+    a.send("read")?;
+    server.expect("received: read\nreply> ")?;
+    a.send("unread")?;
+    server.end_input();
+    server.expect("goodbye\n")?;
+    a.expect_reset()?;
+    server.expect_exit(0)
+}
+
+// The server goes away.
+
+#[derive(Clone, Copy, Debug)]
+enum Leave {
+    WithFin,
+    WithReset,
+}
+
+impl Leave {
+    fn apply(self, peer: Peer) -> Result {
+        match self {
+            Self::WithFin => peer.close(),
+            Self::WithReset => peer.reset()?,
+        }
+        Ok(())
+    }
+}
+
+/// A client at its prompt, whose server has left.
+fn client_left_alone(lab: &Lab, how: Leave) -> Result<Program> {
+    let listener = lab.listen("listener")?;
+    let mut client = start_client(lab, listener.addr())?;
+    let mut peer = listener.accept("peer")?;
+    client.type_line("hello");
+    peer.expect("hello\n")?;
+    peer.send("hello\n")?;
+    client.expect("received: hello\nsend> ")?;
+    how.apply(peer)?;
+    Ok(client)
+}
+
+#[test]
+fn client_says_at_once_that_the_server_left_it_waiting() -> Result {
+    for how in [Leave::WithFin, Leave::WithReset] {
+        let lab = Lab::new();
+        let listener = lab.listen("listener")?;
+        let mut client = start_client(&lab, listener.addr())?;
+        let mut peer = listener.accept("peer")?;
+        client.type_line("hello");
+        peer.expect("hello\n")?;
+        how.apply(peer)?;
+        client.expect("send> server closed the connection\n")?;
+        client.expect_exit(1)?;
+        assert_eq!(String::from_utf8_lossy(&client.complained()), "");
+    }
+    Ok(())
+}
+
+#[test]
+fn client_at_its_prompt_notices_a_lost_server_at_the_next_line() -> Result {
+    for how in [Leave::WithFin, Leave::WithReset] {
+        let mut client = client_left_alone(&Lab::new(), how)?;
+        client.type_line("are you there?");
+        client.expect_line("server closed the connection")?;
+        client.expect_exit(1)?;
+        assert_eq!(String::from_utf8_lossy(&client.complained()), "");
+    }
+    Ok(())
+}
+
+#[test]
+fn end_of_input_after_the_server_has_gone_is_still_a_success() -> Result {
+    for how in [Leave::WithFin, Leave::WithReset] {
+        let mut client = client_left_alone(&Lab::new(), how)?;
+        client.end_input();
+        client.expect("server closed the connection\n")?;
+        client.expect_exit(0)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_killed_server_reads_as_closed() -> Result {
+    let lab = Lab::new();
+    let (mut server, addr) = start_server(&lab)?;
+    let mut client = start_client(&lab, addr)?;
+    client.type_line("hello");
+    server.expect("reply> ")?;
+    server.kill()?;
+    client.expect_line("send> server closed the connection")?;
+    client.expect_exit(1)
+}
+
+// Addresses.
+
+#[test]
+fn a_client_without_a_server_is_told_to_start_one() -> io::Result<()> {
+    // Bound and not listening: nobody can take the port, nobody answers.
+    let bound = std::net::UdpSocket::bind("127.0.0.1:0")?;
+    let addr = bound.local_addr()?.to_string();
+    run(client_path(), &[&addr])
+        .code(1)
+        .stdout("")
+        .stderr(contains(format!("cannot reach {addr}: ")))
+        .stderr(contains("start the server first"));
+    Ok(())
+}
+
+#[test]
+fn a_port_in_use_is_refused_with_what_to_do() -> Result {
+    let lab = Lab::new();
+    let (_server, addr) = start_server(&lab)?;
+    let addr = addr.to_string();
+    run(server_path(), &[&addr])
+        .code(1)
+        .stdout("")
+        .stderr(contains(format!("cannot listen on {addr}: ")))
+        .stderr(contains("give a free HOST:PORT"));
+    Ok(())
+}
+
+#[test]
+fn what_is_not_an_address_is_refused_with_an_example() {
+    for addr in ["", "nonsense", "127.0.0.1", "127.0.0.1:99999", "::1", ":1"] {
+        for path in [server_path(), client_path()] {
+            run(path, &[addr])
+                .code(1)
+                .stdout("")
+                .stderr(contains("such as 127.0.0.1:900"))
+                .stderr(contains("panicked").not());
+        }
+    }
+}
+
+#[test]
+fn a_second_argument_is_refused_with_the_usage() {
+    run(server_path(), &["127.0.0.1:0", "again"])
+        .code(1)
+        .stderr(contains("usage: lesson-01-single-client [HOST:PORT]"));
+    run(client_path(), &["127.0.0.1:0", "again"])
+        .code(1)
+        .stderr(contains("usage: client [HOST:PORT]"));
+}
+
+#[test]
+#[cfg(unix)]
+fn an_argument_that_is_not_utf8_is_refused_without_a_panic() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    for path in [server_path(), client_path()] {
+        assert_cmd::Command::new(path)
+            .arg(OsStr::from_bytes(b"\xff:1"))
+            .timeout(Duration::from_secs(20))
+            .assert()
+            .code(1)
+            .stderr(contains("panicked").not());
+    }
+}
+
+#[test]
+fn a_name_and_an_ipv6_address_work() -> Result {
+    let lab = Lab::new();
+    for addr in ["localhost:0", "[::1]:0"] {
+        let mut server = lab.start("server", server_path(), &[addr])?;
+        let bound = server.listening()?;
+        let reached = format!("{}{}", &addr[..addr.len() - 1], bound.port());
+        let mut client = lab.start("client", client_path(), &[&reached])?;
+        client.type_line("hello");
+        server.expect("received: hello\nreply> ")?;
+        server.type_line("hello");
+        client.expect("received: hello\n")?;
+    }
+    Ok(())
+}
+
+// The machine says no.
+
+/// Out of file descriptors, `accept` fails at once, again and again.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_failing_accept_is_said_once_and_tried_again() -> Result {
+    let lab = Lab::new();
+    let mut command = Command::new("prlimit");
+    command
+        .arg("--nofile=4:64")
+        .arg(server_path())
+        .arg("127.0.0.1:0");
+    let mut server = lab.start_command("server", command)?;
+    let addr = server.listening()?;
+    let mut a = lab.connect("a", addr)?;
+    a.send("hello")?;
+    server.expect_error("cannot accept a client, trying again: ")?;
+    let raised = Command::new("prlimit")
+        .args(["--pid", &server.id().to_string(), "--nofile=64:64"])
+        .status();
+    assert!(raised.is_ok_and(|status| status.success()), "no prlimit");
+    server.expect("received: hello\nreply> ")?;
+    server.type_line("at last");
+    a.expect("at last\n")?;
+    assert_eq!(lines(&server.complained()), 1);
+    Ok(())
+}
+
+// An echo server on the other side.
+
+#[test]
+fn lines_up_to_a_mebibyte_come_back_from_an_echo_server() -> Result {
+    let lab = Lab::new();
+    let listener = lab.listen("echo")?;
+    let mut client = start_client(&lab, listener.addr())?;
+    let peer = listener.accept("peer")?;
+    let echo = thread::spawn(move || {
+        let mut stream = peer.stream();
+        io::copy(&mut { stream }, &mut stream)
+    });
+    let line: String = ('a'..='z').cycle().take((1 << 20) - 1).collect();
+    client.type_line(&line);
+    client.expect("received: ")?;
+    client.end_input();
+    client.expect_exit(0)?;
+    assert!(matches!(echo.join(), Ok(Ok(count)) if count == 1 << 20));
+    let shown = String::from_utf8_lossy(&client.printed())
+        .replace("received: ", "")
+        .replace("send> ", "")
+        .replace("server closed the connection", "")
+        .replace('\n', "");
+    assert!(shown == line, "not what was typed");
+    Ok(())
+}
+
+#[test]
+fn a_longer_answer_turns_up_under_the_next_prompt() -> Result {
+    let lab = Lab::new();
+    let listener = lab.listen("listener")?;
+    let mut client = start_client(&lab, listener.addr())?;
+    let mut peer = listener.accept("peer")?;
+    client.type_line("tell me a lot");
+    peer.expect("tell me a lot\n")?;
+    peer.send("x".repeat(1025))?;
+    client.expect(&format!("received: {}\nsend> ", "x".repeat(1024)))?;
+    client.type_line("and now?");
+    client.expect("received: x\nsend> ")?;
+    Ok(())
+}
+
+// Python on the other side.
+
+const PYTHON_CLIENT: &str = r#"
+import socket, sys
+s = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+for text in ["hello", "你好", "bye"]:
+    s.send(text.encode())
+    print(s.recv(1024).decode(), end="", flush=True)
+s.close()
+"#;
+
+const PYTHON_SERVER: &str = r#"
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+s.bind(("127.0.0.1", 0))
+s.listen(5)
+print("listening on 127.0.0.1:%d" % s.getsockname()[1], flush=True)
+conn, addr = s.accept()
+while True:
+    data = conn.recv(1024)
+    if not data:
+        break
+    conn.send(b"got " + data.rstrip())
+conn.close()
+"#;
+
+#[test]
+#[ignore = "needs python3"]
+fn a_python_client_holds_a_conversation_with_the_server() -> Result {
+    let lab = Lab::new();
+    let (mut server, addr) = start_server(&lab)?;
+    let port = addr.port().to_string();
+    let args = ["-c", PYTHON_CLIENT, &port];
+    let mut python = lab.start("python", Path::new("python3"), &args)?;
+    for text in ["hello", "你好", "bye"] {
+        server.expect(&format!("received: {text}\nreply> "))?;
+        server.type_line(&format!("{text} yourself"));
+        python.expect_line(&format!("{text} yourself"))?;
+    }
+    python.expect_exit(0)?;
+    server.expect(" closed the connection\n")?;
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs python3"]
+fn the_client_holds_a_conversation_with_a_python_server() -> Result {
+    let lab = Lab::new();
+    let args = ["-c", PYTHON_SERVER];
+    let mut python = lab.start("python", Path::new("python3"), &args)?;
+    let mut client = start_client(&lab, python.listening()?)?;
+    for text in ["hello", "你好", "bye"] {
+        client.expect("send> ")?;
+        client.type_line(text);
+        client.expect(&format!("received: got {text}\n"))?;
+    }
+    client.expect("send> ")?;
+    client.end_input();
+    client.expect_exit(0)?;
+    python.expect_exit(0)
+}

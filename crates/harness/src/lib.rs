@@ -1,1 +1,43 @@
-//! stub
+//! Starts a program, talks to it with deadlines, and remembers what was seen.
+//!
+//! The tests of the lessons, the checker of the exercises and the benchmarks
+//! all meet a program from outside only: over its standard input and output,
+//! TCP and UDP. They do so through a [`Lab`]:
+//!
+//! ```no_run
+//! # fn main() -> Result<(), harness::Failure> {
+//! let lab = harness::Lab::new();
+//! let server = harness::binary("lesson-03-threaded", "lesson-03-threaded")?;
+//! let mut server = lab.start("server", &server, &["127.0.0.1:0"])?;
+//! let mut a = lab.connect("a", server.listening()?)?;
+//! a.send("hello\n")?;
+//! a.expect("hello\n")?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Every wait ends on an event or at the lab's deadline, and nothing here
+//! sleeps. What goes wrong is a [`Failure`]: who waited for what, the
+//! [`Fault`] that came instead, and the [`Timeline`] up to then.
+//! A program is killed and waited for when its [`Program`] is dropped.
+
+mod build;
+mod fault;
+mod lab;
+mod listener;
+mod peer;
+pub mod proc;
+mod program;
+mod timeline;
+mod transcript;
+mod udp;
+
+pub use build::{binary, root};
+pub use fault::{Failure, Fault, Result};
+pub use lab::Lab;
+pub use listener::Listener;
+pub use peer::Peer;
+pub use program::Program;
+pub use timeline::{Event, Timeline, What};
+pub use transcript::Transcript;
+pub use udp::UdpPeer;

@@ -1,0 +1,68 @@
+//! Where the project stands, and the programs of its packages.
+
+use std::collections::BTreeSet;
+use std::env::{self, consts::EXE_SUFFIX};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+
+use crate::{Fault, Lab, Result};
+
+/// The root of the workspace.
+pub fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+}
+
+/// The executable `name` of `package`, built first if it is missing or stale.
+///
+/// A test gets its own package's programs from Cargo; this is for another
+/// package's, which Cargo would neither build nor refresh. It is built with
+/// the profile and in the target folder of the running test, once a process;
+/// meanwhile other callers wait.
+///
+/// # Errors
+/// [`Fault::Io`] with what Cargo said if it does not compile.
+pub fn binary(package: &str, name: &str) -> Result<PathBuf> {
+    static BUILT: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = profile_folder();
+    let path = folder.join(format!("{name}{EXE_SUFFIX}"));
+    if !built.contains(&path) {
+        build(package, name, &folder)?;
+        built.insert(path.clone());
+    }
+    Ok(path)
+}
+
+fn build(package: &str, name: &str, folder: &Path) -> Result {
+    let profile = match folder.file_name().and_then(|name| name.to_str()) {
+        Some("debug") | None => "dev",
+        Some(profile) => profile,
+    };
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let said = Command::new(cargo)
+        .current_dir(root())
+        .args(["build", "--quiet", "--package", package, "--bin", name])
+        .args(["--profile", profile, "--target-dir"])
+        .arg(folder.parent().unwrap_or(folder))
+        .output();
+    let fault = match said {
+        Ok(said) if said.status.success() => return Ok(()),
+        Ok(said) => {
+            Fault::Io(String::from_utf8_lossy(&said.stderr).into_owned())
+        }
+        Err(error) => error.into(),
+    };
+    Err(Lab::new().failure("cargo", format!("build {name}"), fault))
+}
+
+/// The folder of the running executable's profile, such as `target/debug`.
+fn profile_folder() -> PathBuf {
+    let exe = env::current_exe().unwrap_or_default();
+    let folder = exe.parent().unwrap_or(Path::new("."));
+    match folder.file_name() {
+        Some(name) if name == "deps" => folder.parent().unwrap_or(folder),
+        _ => folder,
+    }
+    .to_path_buf()
+}

@@ -1,0 +1,159 @@
+//! One experiment: its deadline, its timeline, and who takes part.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::{
+    Failure, Fault, Listener, Peer, Program, Result, Timeline, UdpPeer, What,
+};
+
+/// Long enough for a busy machine; only a test that fails waits for it.
+const DEADLINE: Duration = Duration::from_secs(20);
+/// How long [`Lab::wait_until`] leaves the processor to others.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
+/// More than any lesson prints in a test.
+const OUTPUT_LIMIT: usize = 64 << 20;
+
+/// Starts programs and makes peers that share a deadline and a timeline.
+#[derive(Clone)]
+pub struct Lab {
+    pub(crate) deadline: Duration,
+    pub(crate) timeline: Timeline,
+    pub(crate) output_limit: usize,
+}
+
+impl Default for Lab {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Lab {
+    /// A lab in which each wait may take 20 seconds.
+    pub fn new() -> Self {
+        Self {
+            deadline: DEADLINE,
+            timeline: Timeline::new(),
+            output_limit: OUTPUT_LIMIT,
+        }
+    }
+
+    /// The same lab, in which each wait may take `deadline`.
+    pub fn with_deadline(self, deadline: Duration) -> Self {
+        Self { deadline, ..self }
+    }
+
+    /// The same lab, in which a program that prints more than `bytes` on one
+    /// of its two outputs is said to flood (64 MiB otherwise).
+    pub fn with_output_limit(self, bytes: usize) -> Self {
+        Self {
+            output_limit: bytes,
+            ..self
+        }
+    }
+
+    /// What was seen so far.
+    pub fn timeline(&self) -> &Timeline {
+        &self.timeline
+    }
+
+    /// Adds a remark to the timeline.
+    pub fn note(&self, text: impl Into<String>) {
+        self.timeline.add("note", What::Note(text.into()));
+    }
+
+    /// Starts the program at `path`. Does not wait for anything.
+    ///
+    /// # Errors
+    /// [`Fault::Io`] if it cannot be started.
+    pub fn start(
+        &self,
+        name: &str,
+        path: &Path,
+        args: &[&str],
+    ) -> Result<Program> {
+        let mut command = Command::new(path);
+        command.args(args);
+        self.start_command(name, command)
+    }
+
+    /// Starts `command`, its three standard streams in the harness's hand and
+    /// `RUST_BACKTRACE` cleared. Does not wait for anything.
+    ///
+    /// # Errors
+    /// [`Fault::Io`] if it cannot be started.
+    pub fn start_command(
+        &self,
+        name: &str,
+        command: Command,
+    ) -> Result<Program> {
+        Program::start(self, name, command)
+    }
+
+    /// Connects over TCP, with `TCP_NODELAY` set, so that a chunk sent is
+    /// not held back to be joined with the next.
+    ///
+    /// # Errors
+    /// [`Fault::Refused`] if nobody listens there, [`Fault::Silence`] at the
+    /// deadline.
+    pub fn connect(&self, name: &str, to: SocketAddr) -> Result<Peer> {
+        Peer::connect(self, name, to)
+    }
+
+    /// A listener of the test's own, on a port that the kernel chooses on
+    /// 127.0.0.1, for programs that are clients.
+    ///
+    /// # Errors
+    /// [`Fault::Io`] if there is no free port.
+    pub fn listen(&self, name: &str) -> Result<Listener> {
+        Listener::bind(self, name)
+    }
+
+    /// A UDP socket on a port that the kernel chooses, on the loopback
+    /// address of `to`'s family, connected to `to`.
+    ///
+    /// # Errors
+    /// [`Fault::Io`] if there is no free port.
+    pub fn udp(&self, name: &str, to: SocketAddr) -> Result<UdpPeer> {
+        UdpPeer::connect(self, name, to)
+    }
+
+    /// Looks at `condition` again and again until it holds. Only for what the
+    /// kernel tells nobody about, such as the state of a socket in its tables:
+    /// everything else has an event to wait for.
+    ///
+    /// # Errors
+    /// [`Fault::Silence`] at the deadline.
+    pub fn wait_until(
+        &self,
+        wanted: &str,
+        mut condition: impl FnMut() -> bool,
+    ) -> Result {
+        let until = Instant::now() + self.deadline;
+        while !condition() {
+            if Instant::now() > until {
+                let fault = Fault::Silence(self.deadline);
+                return Err(self.failure("lab", wanted, fault));
+            }
+            thread::park_timeout(LOOK_AGAIN);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn failure(
+        &self,
+        who: &str,
+        wanted: impl Into<String>,
+        fault: impl Into<Fault>,
+    ) -> Failure {
+        Failure {
+            who: who.to_owned(),
+            wanted: wanted.into(),
+            fault: Box::new(fault.into()),
+            timeline: self.timeline.clone(),
+        }
+    }
+}

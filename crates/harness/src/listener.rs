@@ -1,0 +1,68 @@
+//! A listener in the test's hand, for programs that are clients.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+
+use crate::{Fault, Lab, Peer, Result};
+
+/// Listens on a free port of 127.0.0.1.
+pub struct Listener {
+    name: String,
+    lab: Lab,
+    addr: SocketAddr,
+    accepted: Receiver<TcpStream>,
+}
+
+impl Listener {
+    pub(crate) fn bind(lab: &Lab, name: &str) -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0")
+            .and_then(|listener| Ok((listener.local_addr()?, listener)))
+            .map_err(|error| lab.failure(name, "listen", error));
+        let (addr, listener) = listener?;
+        let (sender, accepted) = mpsc::channel();
+        // `accept` has no deadline of its own, and waiting on a channel has.
+        thread::spawn(move || {
+            for stream in listener.incoming().map_while(|s| s.ok()) {
+                if sender.send(stream).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Self {
+            name: name.to_owned(),
+            lab: lab.clone(),
+            addr,
+            accepted,
+        })
+    }
+
+    /// The address that it is bound to.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Waits for the next connection.
+    ///
+    /// # Errors
+    /// [`Fault::Silence`] if nobody connects until the deadline.
+    pub fn accept(&self, name: &str) -> Result<Peer> {
+        let deadline = self.lab.deadline;
+        let failure = |fault| self.lab.failure(&self.name, "accept", fault);
+        let stream = self
+            .accepted
+            .recv_timeout(deadline)
+            .map_err(|_| failure(Fault::Silence(deadline)))?;
+        Peer::over(&self.lab, name, stream)
+            .map_err(|error| failure(error.into()))
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        // Wakes the thread, which then finds that nobody takes its streams.
+        // Dropping `accepted` comes after this body; a stream too many is
+        // closed with it.
+        let _ = TcpStream::connect(self.addr);
+    }
+}

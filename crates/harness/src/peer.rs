@@ -1,0 +1,383 @@
+//! One end of a TCP connection, in the test's hand.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use socket2::SockRef;
+
+use crate::{Failure, Fault, Lab, Result, What};
+
+/// How much of a wrong message a fault shows on each side of the place.
+const CONTEXT: usize = 20;
+
+/// A TCP connection whose every wait ends at the lab's deadline. Closed on
+/// drop.
+pub struct Peer {
+    name: String,
+    lab: Lab,
+    stream: Arc<TcpStream>,
+    unread: Vec<u8>,
+}
+
+impl Peer {
+    pub(crate) fn connect(
+        lab: &Lab,
+        name: &str,
+        to: SocketAddr,
+    ) -> Result<Self> {
+        TcpStream::connect_timeout(&to, lab.deadline)
+            .and_then(|stream| Self::over(lab, name, stream))
+            .map_err(|error| {
+                let fault = or_silence(error, lab.deadline);
+                lab.failure(name, format!("connect to {to}"), fault)
+            })
+    }
+
+    /// Takes over a stream that exists.
+    pub(crate) fn over(
+        lab: &Lab,
+        name: &str,
+        stream: TcpStream,
+    ) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        let what = What::Connected {
+            from: stream.local_addr()?.to_string(),
+            to: stream.peer_addr()?.to_string(),
+        };
+        lab.timeline.add(name, what);
+        Ok(Self {
+            name: name.to_owned(),
+            lab: lab.clone(),
+            stream: Arc::new(stream),
+            unread: Vec::new(),
+        })
+    }
+
+    /// This end's address.
+    ///
+    /// # Errors
+    /// [`Fault::Io`] if the system no longer knows it.
+    pub fn local_addr(&self) -> Result<SocketAddr> {
+        self.stream
+            .local_addr()
+            .map_err(|error| self.failure("local address", error))
+    }
+
+    /// The stream itself, for what has no method here.
+    pub fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    /// Sends all of `bytes`. Returns when the kernel has taken them.
+    ///
+    /// # Errors
+    /// [`Fault::Reset`]; [`Fault::Silence`] if the kernel takes no more
+    /// because the other side does not read.
+    pub fn send(&self, bytes: impl AsRef<[u8]>) -> Result {
+        let bytes = bytes.as_ref();
+        self.send_in_chunks(bytes, bytes.len().max(1))
+    }
+
+    /// Sends all of `bytes`, at most `size` in one write.
+    ///
+    /// # Errors
+    /// As for [`Peer::send`].
+    pub fn send_in_chunks(
+        &self,
+        bytes: impl AsRef<[u8]>,
+        size: usize,
+    ) -> Result {
+        let bytes = bytes.as_ref();
+        self.lab.timeline.add(&self.name, What::Sent(bytes.into()));
+        write_until(&self.stream, bytes, size, self.lab.deadline)
+            .map_err(|fault| self.failure("send", fault))
+    }
+
+    /// Sends `bytes` from a thread of its own, so that this end can receive
+    /// meanwhile; two ends that only write block each other for ever.
+    pub fn send_in_background(
+        &self,
+        bytes: Vec<u8>,
+        size: usize,
+    ) -> JoinHandle<Result> {
+        self.lab
+            .timeline
+            .add(&self.name, What::Sent(bytes.as_slice().into()));
+        let stream = Arc::clone(&self.stream);
+        let (lab, name) = (self.lab.clone(), self.name.clone());
+        thread::spawn(move || {
+            write_until(&stream, &bytes, size, lab.deadline)
+                .map_err(|fault| lab.failure(&name, "send", fault))
+        })
+    }
+
+    /// Receives exactly `bytes`. A wrong byte fails as soon as it comes; what
+    /// comes behind them is kept for the next step.
+    ///
+    /// # Errors
+    /// [`Fault::WrongByte`], [`Fault::EarlyEnd`], [`Fault::Reset`], or
+    /// [`Fault::Silence`].
+    pub fn expect(&mut self, bytes: impl AsRef<[u8]>) -> Result {
+        let wanted = bytes.as_ref();
+        let step = || format!("receive {}", crate::timeline::quote(wanted));
+        let until = self.until();
+        let mut right = 0;
+        loop {
+            let got = &self.unread[..self.unread.len().min(wanted.len())];
+            let differs = (right..got.len()).find(|&at| got[at] != wanted[at]);
+            if let Some(offset) = differs {
+                let fault = Fault::WrongByte {
+                    offset,
+                    got: around(&self.unread, offset),
+                    wanted: around(wanted, offset),
+                };
+                return Err(self.failure(step(), fault));
+            }
+            right = got.len();
+            if right == wanted.len() {
+                self.unread.drain(..right);
+                return Ok(());
+            }
+            match self.fill(until) {
+                Ok(0) => {
+                    let fault = Fault::EarlyEnd {
+                        got: right,
+                        wanted: wanted.len(),
+                    };
+                    return Err(self.failure(step(), fault));
+                }
+                Ok(_) => {}
+                Err(fault) => return Err(self.failure(step(), fault)),
+            }
+        }
+    }
+
+    /// Receives the next line, without its newline.
+    ///
+    /// # Errors
+    /// [`Fault::EarlyEnd`], [`Fault::Reset`], or [`Fault::Silence`].
+    pub fn line(&mut self) -> Result<String> {
+        let until = self.until();
+        loop {
+            if let Some(at) = self.unread.iter().position(|&b| b == b'\n') {
+                let line: Vec<u8> = self.unread.drain(..=at).collect();
+                return Ok(String::from_utf8_lossy(&line[..at]).into_owned());
+            }
+            let fault = match self.fill(until) {
+                Ok(0) => Fault::EarlyEnd {
+                    got: self.unread.len(),
+                    wanted: self.unread.len() + 1,
+                },
+                Ok(_) => continue,
+                Err(fault) => fault,
+            };
+            return Err(self.failure("receive a line", fault));
+        }
+    }
+
+    /// Receives what comes next, at least one byte.
+    ///
+    /// # Errors
+    /// [`Fault::EarlyEnd`], [`Fault::Reset`], or [`Fault::Silence`].
+    pub fn receive(&mut self) -> Result<Vec<u8>> {
+        let until = self.until();
+        if self.unread.is_empty() {
+            match self.fill(until) {
+                Ok(0) => {
+                    let fault = Fault::EarlyEnd { got: 0, wanted: 1 };
+                    return Err(self.failure("receive something", fault));
+                }
+                Ok(_) => {}
+                Err(fault) => {
+                    return Err(self.failure("receive something", fault));
+                }
+            }
+        }
+        Ok(std::mem::take(&mut self.unread))
+    }
+
+    /// Receives everything up to the end of the stream (FIN).
+    ///
+    /// # Errors
+    /// [`Fault::Reset`], or [`Fault::Silence`].
+    pub fn rest(&mut self) -> Result<Vec<u8>> {
+        let until = self.until();
+        loop {
+            match self.fill(until) {
+                Ok(0) => return Ok(std::mem::take(&mut self.unread)),
+                Ok(_) => {}
+                Err(fault) => {
+                    return Err(self.failure("receive the end", fault));
+                }
+            }
+        }
+    }
+
+    /// Receives the end of the stream (FIN), and nothing before it.
+    ///
+    /// # Errors
+    /// [`Fault::Unexpected`], [`Fault::Reset`], or [`Fault::Silence`].
+    pub fn expect_end(&mut self) -> Result {
+        let until = self.until();
+        let fault = match self.unread.is_empty().then(|| self.fill(until)) {
+            Some(Ok(0)) => return Ok(()),
+            Some(Err(fault)) => fault,
+            None | Some(Ok(_)) => {
+                Fault::Unexpected(crate::timeline::quote(&self.unread))
+            }
+        };
+        Err(self.failure("receive the end of the stream", fault))
+    }
+
+    /// Receives a reset, whatever comes before it.
+    ///
+    /// # Errors
+    /// [`Fault::Unexpected`] if the stream ends otherwise, or
+    /// [`Fault::Silence`].
+    pub fn expect_reset(&mut self) -> Result {
+        let until = self.until();
+        let fault = loop {
+            match self.fill(until) {
+                Ok(0) => break Fault::Unexpected("FIN".to_owned()),
+                Ok(_) => {}
+                Err(Fault::Reset) => return Ok(()),
+                Err(fault) => break fault,
+            }
+        };
+        Err(self.failure("be reset", fault))
+    }
+
+    /// True if nothing has arrived that was not received yet. Does not wait,
+    /// so it proves something only after an event that would have come later.
+    ///
+    /// # Errors
+    /// [`Fault::Reset`].
+    pub fn has_nothing(&self) -> Result<bool> {
+        let look = || {
+            self.stream.set_nonblocking(true)?;
+            let seen = self.stream.peek(&mut [0]);
+            self.stream.set_nonblocking(false)?;
+            seen
+        };
+        match look() {
+            Ok(_) => Ok(false),
+            Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                Ok(self.unread.is_empty())
+            }
+            Err(e) => Err(self.failure("look for bytes", e)),
+        }
+    }
+
+    /// Sends FIN: no more bytes from here; receiving goes on.
+    ///
+    /// # Errors
+    /// [`Fault::Reset`] or [`Fault::Io`] if the connection is gone.
+    pub fn half_close(&self) -> Result {
+        self.lab.timeline.add(&self.name, What::HalfClosed);
+        self.stream
+            .shutdown(Shutdown::Write)
+            .map_err(|error| self.failure("half-close", error))
+    }
+
+    /// Closes both directions. (If bytes wait unread here, the kernel makes
+    /// a reset of it: RFC 1122, section 4.2.2.13.)
+    pub fn close(self) {
+        self.lab.timeline.add(&self.name, What::Closed);
+    }
+
+    /// Sends RST instead of FIN: `SO_LINGER` with 0 seconds, then close.
+    ///
+    /// # Errors
+    /// [`Fault::Io`] if the option cannot be set.
+    pub fn reset(self) -> Result {
+        self.lab.timeline.add(&self.name, What::Reset);
+        SockRef::from(&*self.stream)
+            .set_linger(Some(Duration::ZERO))
+            .map_err(|error| self.failure("reset", error))
+    }
+
+    fn until(&self) -> Instant {
+        Instant::now() + self.lab.deadline
+    }
+
+    /// Receives once, and gives the number of bytes; 0 is the end.
+    fn fill(&mut self, until: Instant) -> std::result::Result<usize, Fault> {
+        let mut buffer = [0; 64 << 10];
+        loop {
+            let left = time_left(until, self.lab.deadline)?;
+            self.stream.set_read_timeout(Some(left))?;
+            match (&*self.stream).read(&mut buffer) {
+                Ok(0) => {
+                    self.lab.timeline.add(&self.name, What::SawEnd);
+                    return Ok(0);
+                }
+                Ok(count) => {
+                    let bytes = &buffer[..count];
+                    let what = What::Received(bytes.into());
+                    self.lab.timeline.add(&self.name, what);
+                    self.unread.extend_from_slice(bytes);
+                    return Ok(count);
+                }
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => return Err(or_silence(e, self.lab.deadline)),
+            }
+        }
+    }
+
+    fn failure(
+        &self,
+        wanted: impl Into<String>,
+        fault: impl Into<Fault>,
+    ) -> Failure {
+        self.lab.failure(&self.name, wanted, fault)
+    }
+}
+
+fn write_until(
+    mut stream: &TcpStream,
+    bytes: &[u8],
+    size: usize,
+    deadline: Duration,
+) -> std::result::Result<(), Fault> {
+    let until = Instant::now() + deadline;
+    for mut chunk in bytes.chunks(size) {
+        while !chunk.is_empty() {
+            let left = time_left(until, deadline)?;
+            stream.set_write_timeout(Some(left))?;
+            match stream.write(chunk) {
+                Ok(count) => chunk = &chunk[count..],
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => return Err(or_silence(e, deadline)),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The time left for a socket's timeout, which may not be zero.
+pub(crate) fn time_left(
+    until: Instant,
+    deadline: Duration,
+) -> std::result::Result<Duration, Fault> {
+    until
+        .checked_duration_since(Instant::now())
+        .filter(|left| !left.is_zero())
+        .ok_or(Fault::Silence(deadline))
+}
+
+/// A timeout is `WouldBlock` on Unix and `TimedOut` on Windows.
+pub(crate) fn or_silence(error: io::Error, deadline: Duration) -> Fault {
+    match error.kind() {
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => Fault::Silence(deadline),
+        _ => error.into(),
+    }
+}
+
+fn around(bytes: &[u8], offset: usize) -> String {
+    let start = offset.saturating_sub(CONTEXT);
+    let end = bytes.len().min(offset + CONTEXT);
+    crate::timeline::quote(&bytes[start..end])
+}

@@ -1,0 +1,404 @@
+//! A program under observation: its standard streams, its end.
+
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::process::{ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Instant;
+
+use shared_child::SharedChild;
+
+use crate::{Failure, Fault, Lab, Result, What};
+
+/// The start of a server's first line, before the address.
+const LISTENING: &str = "listening on ";
+
+/// A running program. Killed and waited for on drop.
+pub struct Program {
+    name: String,
+    lab: Lab,
+    child: Arc<SharedChild>,
+    input: Option<Sender<Vec<u8>>>,
+    observed: Arc<Observed>,
+    taken: [usize; 2],
+}
+
+/// What the threads that read the program's outputs, and the one that waits
+/// for its end, have seen.
+struct Observed {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    outputs: [Output; 2],
+    screen: Vec<u8>,
+    exit: Option<ExitStatus>,
+}
+
+#[derive(Default)]
+struct Output {
+    bytes: Vec<u8>,
+    ended: bool,
+    flooded: bool,
+}
+
+#[derive(Clone, Copy)]
+enum From {
+    Stdout = 0,
+    Stderr = 1,
+}
+
+impl State {
+    fn ended(&self) -> bool {
+        self.exit.is_some() && self.outputs.iter().all(|output| output.ended)
+    }
+}
+
+impl Observed {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.lock());
+        self.changed.notify_all();
+    }
+}
+
+impl Program {
+    pub(crate) fn start(
+        lab: &Lab,
+        name: &str,
+        mut command: Command,
+    ) -> Result<Self> {
+        command
+            .env_remove("RUST_BACKTRACE")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let shown = command_line(&command);
+        let child = SharedChild::spawn(&mut command)
+            .map_err(|e| lab.failure(name, format!("start {shown}"), e))?;
+        lab.timeline.add(name, What::Started(shown));
+        let mut program = Self {
+            name: name.to_owned(),
+            lab: lab.clone(),
+            child: Arc::new(child),
+            input: None,
+            observed: Arc::new(Observed {
+                state: Mutex::default(),
+                changed: Condvar::new(),
+            }),
+            taken: [0; 2],
+        };
+        program.input = program.child.take_stdin().map(write_in_background);
+        if let Some(stdout) = program.child.take_stdout() {
+            program.watch(From::Stdout, stdout);
+        }
+        if let Some(stderr) = program.child.take_stderr() {
+            program.watch(From::Stderr, stderr);
+        }
+        program.watch_exit();
+        Ok(program)
+    }
+
+    fn watch(&self, from: From, mut pipe: impl Read + Send + 'static) {
+        let observed = Arc::clone(&self.observed);
+        let (lab, name) = (self.lab.clone(), self.name.clone());
+        thread::spawn(move || {
+            let mut buffer = vec![0; 64 << 10];
+            let mut flooded = false;
+            while !flooded && let Ok(count @ 1..) = pipe.read(&mut buffer) {
+                let bytes = &buffer[..count];
+                let what = match from {
+                    From::Stdout => What::Printed(bytes.into()),
+                    From::Stderr => What::Complained(bytes.into()),
+                };
+                lab.timeline.add(&name, what);
+                observed.change(|state| {
+                    state.screen.extend_from_slice(bytes);
+                    let output = &mut state.outputs[from as usize];
+                    output.bytes.extend_from_slice(bytes);
+                    flooded = output.bytes.len() > lab.output_limit;
+                    output.flooded = flooded;
+                });
+            }
+            observed
+                .change(|state| state.outputs[from as usize].ended = !flooded);
+            if flooded {
+                // Closing the pipe would tell the program; leave it full.
+                std::mem::forget(pipe);
+            }
+        });
+    }
+
+    fn watch_exit(&self) {
+        let observed = Arc::clone(&self.observed);
+        let child = Arc::clone(&self.child);
+        let (lab, name) = (self.lab.clone(), self.name.clone());
+        thread::spawn(move || {
+            if let Ok(status) = child.wait() {
+                lab.timeline.add(&name, What::Exited(status.to_string()));
+                observed.change(|state| state.exit = Some(status));
+            }
+        });
+    }
+
+    /// The name that the test gave it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its process identifier.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for the line `listening on IP:PORT`, and gives that address.
+    ///
+    /// # Errors
+    /// A program that ends, prints another line first, or stays silent.
+    pub fn listening(&mut self) -> Result<SocketAddr> {
+        let line = self.line()?;
+        line.strip_prefix(LISTENING)
+            .and_then(|addr| addr.parse().ok())
+            .ok_or_else(|| {
+                let wanted = format!("first line `{LISTENING}IP:PORT`");
+                self.failure(wanted, Fault::Unexpected(line))
+            })
+    }
+
+    /// Waits for `text` on standard output, and gives what came before it
+    /// and was not taken yet. Both are taken: the next wait starts behind.
+    ///
+    /// # Errors
+    /// [`Fault::Exited`], [`Fault::Flooded`], or [`Fault::Silence`].
+    pub fn expect(&mut self, text: &str) -> Result<String> {
+        self.take(From::Stdout, text, format!("print {text:?}"))
+    }
+
+    /// The same on standard error.
+    ///
+    /// # Errors
+    /// As for [`Program::expect`].
+    pub fn expect_error(&mut self, text: &str) -> Result<String> {
+        self.take(From::Stderr, text, format!("print on stderr {text:?}"))
+    }
+
+    /// Waits for the next whole line on standard output.
+    ///
+    /// # Errors
+    /// As for [`Program::expect`].
+    pub fn line(&mut self) -> Result<String> {
+        self.take(From::Stdout, "\n", "print a line".to_owned())
+    }
+
+    /// Waits for the next line on standard output, which must be `wanted`.
+    ///
+    /// # Errors
+    /// [`Fault::Unexpected`] for another line; or as for [`Program::expect`].
+    pub fn expect_line(&mut self, wanted: &str) -> Result {
+        let line = self.line()?;
+        if line == wanted {
+            return Ok(());
+        }
+        let step = format!("print the line {wanted:?}");
+        Err(self.failure(step, Fault::Unexpected(line)))
+    }
+
+    fn take(
+        &mut self,
+        from: From,
+        text: &str,
+        wanted: String,
+    ) -> Result<String> {
+        let index = from as usize;
+        let start = self.taken[index];
+        let mut searched = start;
+        let found = self.wait(&wanted, |state| {
+            let bytes = &state.outputs[index].bytes;
+            let at = find(&bytes[searched..], text.as_bytes());
+            let found = at.map(|at| {
+                let before = &bytes[start..searched + at];
+                (String::from_utf8_lossy(before).into_owned(), searched + at)
+            });
+            // What is left may still hold the beginning of the text.
+            searched = searched.max(bytes.len().saturating_sub(text.len()));
+            found
+        })?;
+        let (before, at) = found;
+        self.taken[index] = at + text.len();
+        Ok(before)
+    }
+
+    /// Waits until `look` finds something, or it never will.
+    fn wait<T>(
+        &self,
+        wanted: &str,
+        mut look: impl FnMut(&State) -> Option<T>,
+    ) -> Result<T> {
+        let until = Instant::now() + self.lab.deadline;
+        let mut state = self.observed.lock();
+        let fault = loop {
+            if let Some(found) = look(&state) {
+                return Ok(found);
+            }
+            if state.outputs.iter().any(|output| output.flooded) {
+                break Fault::Flooded(self.lab.output_limit);
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            match state.exit {
+                Some(status) if state.ended() || left.is_zero() => {
+                    let stderr = &state.outputs[From::Stderr as usize].bytes
+                        [self.taken[From::Stderr as usize]..];
+                    break Fault::Exited {
+                        status: status.to_string(),
+                        stderr: String::from_utf8_lossy(stderr).into_owned(),
+                    };
+                }
+                _ if left.is_zero() => {
+                    break Fault::Silence(self.lab.deadline);
+                }
+                _ => {}
+            }
+            state = self
+                .observed
+                .changed
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        };
+        drop(state);
+        Err(self.failure(wanted, fault))
+    }
+
+    /// Everything on standard output so far. Does not wait.
+    pub fn printed(&self) -> Vec<u8> {
+        self.observed.lock().outputs[From::Stdout as usize]
+            .bytes
+            .clone()
+    }
+
+    /// Everything on standard error so far. Does not wait.
+    pub fn complained(&self) -> Vec<u8> {
+        self.observed.lock().outputs[From::Stderr as usize]
+            .bytes
+            .clone()
+    }
+
+    /// What its terminal would show: both outputs and what was typed, in the
+    /// order seen; `^D` where the input ended.
+    pub fn screen(&self) -> String {
+        String::from_utf8_lossy(&self.observed.lock().screen).into_owned()
+    }
+
+    /// Types `text` and a newline. Does not wait until it is read.
+    pub fn type_line(&self, text: &str) {
+        self.type_bytes(format!("{text}\n").as_bytes());
+    }
+
+    /// Types `bytes`, nothing else. Does not wait until they are read.
+    pub fn type_bytes(&self, bytes: &[u8]) {
+        self.lab.timeline.add(&self.name, What::Typed(bytes.into()));
+        self.observed
+            .change(|state| state.screen.extend_from_slice(bytes));
+        if let Some(input) = &self.input {
+            // Fails only if the program takes no more input: what that means
+            // is for the next expectation to say.
+            let _ = input.send(bytes.to_vec());
+        }
+    }
+
+    /// Ends its standard input, as Ctrl-D does, behind what was typed.
+    pub fn end_input(&mut self) {
+        self.lab.timeline.add(&self.name, What::EndedInput);
+        self.observed
+            .change(|state| state.screen.extend_from_slice(b"^D"));
+        self.input = None;
+    }
+
+    /// Waits for its end, and for the end of its outputs.
+    ///
+    /// # Errors
+    /// [`Fault::Silence`] if it is still running at the deadline.
+    pub fn exit(&mut self) -> Result<ExitStatus> {
+        self.wait("exit", |state| state.exit.filter(|_| state.ended()))
+    }
+
+    /// Waits for its end, which must come with exit code `code`.
+    ///
+    /// # Errors
+    /// [`Fault::Exited`] with another code; [`Fault::Silence`].
+    pub fn expect_exit(&mut self, code: i32) -> Result {
+        let status = self.exit()?;
+        if status.code() == Some(code) {
+            return Ok(());
+        }
+        let stderr = String::from_utf8_lossy(&self.complained()).into_owned();
+        let status = status.to_string();
+        let wanted = format!("exit with code {code}");
+        Err(self.failure(wanted, Fault::Exited { status, stderr }))
+    }
+
+    /// Kills it (SIGKILL on Unix) and waits for its end.
+    ///
+    /// # Errors
+    /// [`Fault::Io`] if the system refuses.
+    pub fn kill(&mut self) -> Result {
+        self.lab.timeline.add(&self.name, What::Killed);
+        self.child
+            .kill()
+            .map_err(|error| self.failure("be killed", error))?;
+        self.wait("end when killed", |state| state.exit)?;
+        Ok(())
+    }
+
+    fn failure(
+        &self,
+        wanted: impl Into<String>,
+        fault: impl Into<Fault>,
+    ) -> Failure {
+        self.lab.failure(&self.name, wanted, fault)
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A thread writes, so that a program that does not read blocks only it.
+fn write_in_background(mut stdin: ChildStdin) -> Sender<Vec<u8>> {
+    let (sender, typed) = mpsc::channel::<Vec<u8>>();
+    thread::spawn(move || {
+        for bytes in typed {
+            if stdin.write_all(&bytes).is_err() {
+                return;
+            }
+        }
+    });
+    sender
+}
+
+fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
+    bytes
+        .windows(wanted.len())
+        .position(|window| window == wanted)
+}
+
+/// The command as a person would type it, the program without its folder.
+fn command_line(command: &Command) -> String {
+    let program = std::path::Path::new(command.get_program());
+    let name = program.file_stem().unwrap_or(program.as_os_str());
+    std::iter::once(name)
+        .chain(command.get_args())
+        .map(|word| word.to_string_lossy())
+        .collect::<Vec<_>>()
+        .join(" ")
+}

@@ -1,0 +1,217 @@
+//! What was seen, by whom, and when.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How many bytes of a message an [`Event`] keeps, and so shows.
+const SHOWN_BYTES: usize = 60;
+/// How many events a printed timeline shows, the newest ones.
+const SHOWN_EVENTS: usize = 40;
+/// How many events are kept; a program that floods costs no more memory.
+const KEPT_EVENTS: usize = 4096;
+
+/// The events of one lab, in the order in which they were seen.
+///
+/// A clone is the same timeline. Times are seconds since the lab was made.
+#[derive(Clone)]
+pub struct Timeline {
+    began: Instant,
+    log: Arc<Mutex<Log>>,
+}
+
+#[derive(Default)]
+struct Log {
+    events: std::collections::VecDeque<Event>,
+    forgotten: usize,
+}
+
+/// One line of a timeline.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// Time since the lab was made.
+    pub at: Duration,
+    /// The name that the test gave to the program or peer.
+    pub who: String,
+    /// What happened.
+    pub what: What,
+}
+
+/// What an event was.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "each name says it, and Display the rest")]
+pub enum What {
+    Started(String),
+    Printed(Excerpt),
+    Complained(Excerpt),
+    Typed(Excerpt),
+    EndedInput,
+    Exited(String),
+    Killed,
+    Connected { from: String, to: String },
+    Sent(Excerpt),
+    Received(Excerpt),
+    HalfClosed,
+    SawEnd,
+    Closed,
+    Reset,
+    Note(String),
+}
+
+/// The beginning of a message, and its length.
+#[derive(Clone, Debug)]
+pub struct Excerpt {
+    start: Vec<u8>,
+    length: usize,
+}
+
+impl From<&[u8]> for Excerpt {
+    fn from(bytes: &[u8]) -> Self {
+        Self {
+            start: bytes[..bytes.len().min(SHOWN_BYTES)].to_vec(),
+            length: bytes.len(),
+        }
+    }
+}
+
+impl fmt::Display for Excerpt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", escape(&self.start))?;
+        if self.length > self.start.len() {
+            write!(f, "... ({} bytes)", self.length)?;
+        }
+        Ok(())
+    }
+}
+
+/// `bytes` as an event shows them: quoted, escaped, cut if long.
+pub(crate) fn quote(bytes: &[u8]) -> String {
+    Excerpt::from(bytes).to_string()
+}
+
+/// Text as it is, and what a terminal would not show as an escape.
+fn escape(bytes: &[u8]) -> String {
+    let mut out = String::new();
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '\n' => out.push_str("\\n"),
+                '"' => out.push_str("\\\""),
+                c if c.is_control() || c == '\\' => {
+                    out.extend(c.escape_default());
+                }
+                c => out.push(c),
+            }
+        }
+        for byte in chunk.invalid() {
+            out.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    out
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Started(command) => write!(f, "started: {command}"),
+            Self::Printed(text) => write!(f, "printed {text}"),
+            Self::Complained(text) => write!(f, "printed on stderr {text}"),
+            Self::Typed(text) => write!(f, "was typed {text}"),
+            Self::EndedInput => write!(f, "was told: end of input"),
+            Self::Exited(status) => write!(f, "exited: {status}"),
+            Self::Killed => write!(f, "was killed by the harness"),
+            Self::Connected { from, to } => {
+                write!(f, "connected {from} -> {to}")
+            }
+            Self::Sent(bytes) => write!(f, "sent {bytes}"),
+            Self::Received(bytes) => write!(f, "received {bytes}"),
+            Self::HalfClosed => write!(f, "half-closed: sends no more"),
+            Self::SawEnd => write!(f, "received the end of the stream"),
+            Self::Closed => write!(f, "closed"),
+            Self::Reset => write!(f, "reset the connection"),
+            Self::Note(text) => write!(f, "{text}"),
+        }
+    }
+}
+
+impl Timeline {
+    pub(crate) fn new() -> Self {
+        Self {
+            began: Instant::now(),
+            log: Arc::default(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Log> {
+        // A panic elsewhere leaves the log whole: only pushes happen here.
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds an event, now.
+    pub fn add(&self, who: &str, what: What) {
+        let mut log = self.lock();
+        let at = self.began.elapsed();
+        if log.events.len() == KEPT_EVENTS {
+            log.events.pop_front();
+            log.forgotten += 1;
+        }
+        log.events.push_back(Event {
+            at,
+            who: who.to_owned(),
+            what,
+        });
+    }
+
+    /// A copy of the events kept, oldest first (at most 4,096, the newest).
+    pub fn events(&self) -> Vec<Event> {
+        self.lock().events.iter().cloned().collect()
+    }
+}
+
+impl fmt::Display for Timeline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let log = self.lock();
+        let width = log.events.iter().map(|e| e.who.len()).max().unwrap_or(0);
+        let skipped = log.events.len().saturating_sub(SHOWN_EVENTS);
+        if skipped + log.forgotten > 0 {
+            writeln!(f, "  ({} earlier events)", skipped + log.forgotten)?;
+        }
+        for Event { at, who, what } in log.events.iter().skip(skipped) {
+            let at = at.as_secs_f64();
+            writeln!(f, "  {at:7.3} s  {who:width$}  {what}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_one_line_with_time_who_and_what() {
+        let timeline = Timeline::new();
+        timeline.add("a", What::Sent(b"h\xffi\n\x1b".as_slice().into()));
+        timeline.add("server", What::Printed("你".as_bytes().into()));
+        let text = timeline.to_string();
+        let lines: Vec<_> = text.lines().collect();
+        assert!(lines[0].ends_with(" s  a       sent \"h\\xffi\\n\\u{1b}\""));
+        assert!(lines[1].ends_with(" s  server  printed \"你\""));
+    }
+
+    #[test]
+    fn a_long_message_is_cut_and_its_length_told() {
+        let excerpt = Excerpt::from([b'x'; 100].as_slice());
+        assert!(excerpt.to_string().ends_with("xxx\"... (100 bytes)"));
+    }
+
+    #[test]
+    fn a_flood_of_events_is_forgotten_from_its_beginning() {
+        let timeline = Timeline::new();
+        for n in 0..KEPT_EVENTS + 5 {
+            timeline.add("a", What::Note(n.to_string()));
+        }
+        assert_eq!(timeline.events().len(), KEPT_EVENTS);
+        assert!(timeline.to_string().starts_with("  (4061 earlier events)"));
+    }
+}

@@ -1,0 +1,111 @@
+//! A UDP socket in the test's hand.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::time::Instant;
+
+use crate::peer::{or_silence, time_left};
+use crate::{Failure, Fault, Lab, Result, What};
+
+/// More than a datagram can carry (65,507 bytes over IPv4).
+const BUFFER_SIZE: usize = 64 << 10;
+
+/// A connected UDP socket whose every wait ends at the lab's deadline.
+pub struct UdpPeer {
+    name: String,
+    lab: Lab,
+    socket: UdpSocket,
+}
+
+impl UdpPeer {
+    pub(crate) fn connect(
+        lab: &Lab,
+        name: &str,
+        to: SocketAddr,
+    ) -> Result<Self> {
+        let any_port: SocketAddr = match to {
+            SocketAddr::V4(_) => (Ipv4Addr::LOCALHOST, 0).into(),
+            SocketAddr::V6(_) => (Ipv6Addr::LOCALHOST, 0).into(),
+        };
+        let socket = UdpSocket::bind(any_port)
+            .and_then(|socket| socket.connect(to).map(|()| socket))
+            .and_then(|socket| Ok((socket.local_addr()?, socket)))
+            .map_err(|error| lab.failure(name, "bind", error));
+        let (from, socket) = socket?;
+        let what = What::Connected {
+            from: from.to_string(),
+            to: to.to_string(),
+        };
+        lab.timeline.add(name, what);
+        Ok(Self {
+            name: name.to_owned(),
+            lab: lab.clone(),
+            socket,
+        })
+    }
+
+    /// The socket itself, for what has no method here.
+    pub fn socket(&self) -> &UdpSocket {
+        &self.socket
+    }
+
+    /// Sends one datagram.
+    ///
+    /// # Errors
+    /// [`Fault::Refused`] if an earlier one met a closed port; [`Fault::Io`],
+    /// for example for a datagram that is too long.
+    pub fn send(&self, datagram: impl AsRef<[u8]>) -> Result {
+        let datagram = datagram.as_ref();
+        let what = What::Sent(datagram.into());
+        self.lab.timeline.add(&self.name, what);
+        self.socket
+            .send(datagram)
+            .map(|_| ())
+            .map_err(|error| self.failure("send a datagram", error))
+    }
+
+    /// Receives the next datagram, which may be empty.
+    ///
+    /// # Errors
+    /// [`Fault::Silence`] at the deadline; [`Fault::Refused`] if an earlier
+    /// datagram met a closed port.
+    pub fn receive(&self) -> Result<Vec<u8>> {
+        let deadline = self.lab.deadline;
+        let until = Instant::now() + deadline;
+        let mut buffer = vec![0; BUFFER_SIZE];
+        let count = time_left(until, deadline)
+            .and_then(|left| {
+                self.socket.set_read_timeout(Some(left))?;
+                self.socket
+                    .recv(&mut buffer)
+                    .map_err(|error| or_silence(error, deadline))
+            })
+            .map_err(|fault| self.failure("receive a datagram", fault))?;
+        buffer.truncate(count);
+        let what = What::Received(buffer.as_slice().into());
+        self.lab.timeline.add(&self.name, what);
+        Ok(buffer)
+    }
+
+    /// Receives the next datagram, which must be `wanted`.
+    ///
+    /// # Errors
+    /// [`Fault::Unexpected`] for another; or as for [`UdpPeer::receive`].
+    pub fn expect(&self, wanted: impl AsRef<[u8]>) -> Result {
+        let wanted = wanted.as_ref();
+        let got = self.receive()?;
+        if got == wanted {
+            return Ok(());
+        }
+        let quote = crate::timeline::quote;
+        let step = format!("receive the datagram {}", quote(wanted));
+        Err(self.failure(step, Fault::Unexpected(quote(&got))))
+    }
+
+    fn failure(
+        &self,
+        wanted: impl Into<String>,
+        fault: impl Into<Fault>,
+    ) -> Failure {
+        self.lab.failure(&self.name, wanted, fault)
+    }
+}
