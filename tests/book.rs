@@ -499,7 +499,7 @@ struct Reference {
     loads: bool,
 }
 
-/// The built book by path, with the path as a page would link it.
+/// The built book, by path from its root.
 type Site = BTreeMap<String, SiteFile>;
 
 impl SiteFile {
@@ -510,6 +510,7 @@ impl SiteFile {
             queue.push_back(StrTendril::from(text.as_str()));
             let tokenizer =
                 Tokenizer::new(Collector(&file), Default::default());
+            // Only a script that runs could stop the tokenizer before the end.
             let _ = tokenizer.feed(&queue);
             tokenizer.end();
         }
@@ -571,17 +572,18 @@ fn link_problems(
 ) -> Vec<String> {
     // print.html is the text of all pages once more, with ids of its own.
     let pages = site.iter().filter(|(path, _)| *path != "print.html");
-    let mut problems = Vec::new();
+    // mdBook writes an image twice, once to be seen large.
+    let mut problems = BTreeSet::new();
     for (page, file) in pages {
         for Reference { url, .. } in &file.references {
             let Some(fault) = link_fault(site, page, url) else {
                 continue;
             };
             let place = place(page, url).unwrap_or(format!("{page} (built)"));
-            problems.push(format!("{place}: link `{url}`: {fault}"));
+            problems.insert(format!("{place}: link `{url}`: {fault}"));
         }
     }
-    problems
+    problems.into_iter().collect()
 }
 
 fn link_fault(site: &Site, page: &str, url: &str) -> Option<String> {
