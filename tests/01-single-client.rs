@@ -13,6 +13,8 @@ use predicates::prelude::*;
 use predicates::str::contains;
 
 const CHUNK_SIZES: [usize; 7] = [1, 2, 3, 5, 1024, 4096, 8192];
+const SERVER_COMMAND: &str = "cargo run -p lesson-01-single-client";
+const CLIENT_COMMAND: &str = "cargo run --bin client";
 
 fn server_path() -> &'static Path {
     cargo_bin!("lesson-01-single-client")
@@ -107,9 +109,8 @@ fn a_conversation_goes_back_and_forth() -> Result {
     client.expect_exit(0)?;
 
     let mut scene = Transcript::new(&lab, "01-conversation", addr);
-    let command = "cargo run -p lesson-01-single-client";
-    scene.terminal("server", command, &server);
-    scene.terminal("client", "cargo run --bin client", &client);
+    scene.terminal("server", SERVER_COMMAND, &server);
+    scene.terminal("client", CLIENT_COMMAND, &client);
     scene.check()
 }
 
@@ -221,7 +222,12 @@ fn a_reset_after_a_message_is_noticed_when_the_operator_replies() -> Result {
     a.reset()?;
     server.type_line("go on");
     server.expect_error(&format!("{local}: "))?;
-    good_client_is_served(&lab, &mut server, addr)
+    server.expect_error("\n")?;
+    good_client_is_served(&lab, &mut server, addr)?;
+
+    let mut scene = Transcript::new(&lab, "01-reset", addr);
+    scene.terminal("server", SERVER_COMMAND, &server);
+    scene.check()
 }
 
 /// A reset can overtake the accept; what the kernel had taken is still read.
@@ -296,10 +302,9 @@ fn second_client_waits_in_the_kernels_queue_on_the_page() -> Result {
     second.expect("received: Welcome, second\nsend> ")?;
 
     let mut scene = Transcript::new(&lab, "01-second-client", addr);
-    let command = "cargo run -p lesson-01-single-client";
-    scene.terminal("server", command, &server);
-    scene.terminal("first", "cargo run --bin client", &first);
-    scene.terminal("second", "cargo run --bin client", &second);
+    scene.terminal("server", SERVER_COMMAND, &server);
+    scene.terminal("first", CLIENT_COMMAND, &first);
+    scene.terminal("second", CLIENT_COMMAND, &second);
     scene.check()
 }
 
@@ -335,7 +340,10 @@ fn two_messages_can_arrive_in_one_read() -> Result {
     a.send("third")?;
     server.type_line("ok");
     server.expect("received: secondthird\nreply> ")?;
-    Ok(())
+
+    let mut scene = Transcript::new(&lab, "01-two-in-one", addr);
+    scene.terminal("server", SERVER_COMMAND, &server);
+    scene.check()
 }
 
 #[test]
@@ -750,6 +758,57 @@ fn a_longer_answer_turns_up_under_the_next_prompt() -> Result {
     client.type_line("and now?");
     client.expect("received: x\nsend> ")?;
     Ok(())
+}
+
+// The system calls.
+
+#[test]
+#[ignore = "needs strace"]
+fn both_flows_make_the_system_calls_of_the_chapter() -> Result {
+    let lab = Lab::new();
+    let mut server = traced(&lab, "server", server_path(), "127.0.0.1:0")?;
+    let addr = server.listening()?;
+    let mut client = traced(&lab, "client", client_path(), &addr.to_string())?;
+    client.type_line("hello");
+    server.expect("received: hello\nreply> ")?;
+    server.type_line("hello");
+    client.expect("received: hello\n")?;
+    client.end_input();
+    client.expect_exit(0)?;
+    server.expect(" closed the connection\n")?;
+    server.end_input();
+    lab.connect("last", addr)?.send("bye")?;
+    server.expect_exit(0)?;
+
+    let flow = "socket setsockopt bind listen getsockname accept4 recvfrom \
+        sendto recvfrom close accept4 recvfrom close close";
+    assert_eq!(network_calls(&server), flow);
+    let flow = "socket connect sendto recvfrom shutdown recvfrom close";
+    assert_eq!(network_calls(&client), flow);
+    Ok(())
+}
+
+/// Starts a program under strace, which writes its trace to stderr.
+fn traced(lab: &Lab, name: &str, path: &Path, arg: &str) -> Result<Program> {
+    let mut command = Command::new("strace");
+    command
+        .args(["-f", "-e", "trace=%net,close"])
+        .arg(path)
+        .arg(arg);
+    lab.start_command(name, command)
+}
+
+/// The names of the calls from the first `socket` on, the sockets' only.
+fn network_calls(program: &Program) -> String {
+    let trace = String::from_utf8_lossy(&program.complained()).into_owned();
+    trace
+        .lines()
+        .skip_while(|line| !line.starts_with("socket("))
+        .filter_map(|line| line.split_once('('))
+        .map(|(name, _)| name)
+        .take_while(|name| !name.starts_with("+++"))
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 // Python on the other side.
