@@ -1,0 +1,1 @@
+//! The probe, held to its word.
