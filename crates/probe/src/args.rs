@@ -171,81 +171,49 @@ impl Args {
         self.timeout.or(self.udp.then_some(UDP_TIMEOUT))
     }
 
-    fn nonsense(&self) -> Option<String> {
-        let empty = |text: &Text| text.0.is_empty();
+    fn nonsense(&self) -> Option<&'static str> {
         let many = self.repeat.is_some() || self.chunk.is_some();
-        let refused = [
-            (
-                self.half_close && self.rst,
-                "--half-close with --rst: a reset connection can no longer \
-                 be read; choose one",
-            ),
-            (
-                self.idle && self.rst,
-                "--idle with --rst: one stays, the other leaves at once; \
-                 choose one",
-            ),
-            (
-                self.idle && self.half_close,
-                "--idle with --half-close: one reads nothing, the other \
-                 reads to the end; choose one",
-            ),
-            (
-                self.udp && self.half_close,
-                "--half-close with --udp: UDP has no connection, so no \
-                 direction of it can be closed",
-            ),
-            (
-                self.udp && self.rst,
-                "--rst with --udp: UDP has no connection to reset",
-            ),
-            (
-                self.udp && self.idle,
-                "--idle with --udp: a UDP server cannot see who stays, and \
-                 never closes",
-            ),
-            (
-                self.udp && self.chunk.is_some(),
-                "--chunk with --udp: a datagram is one message and cannot be \
-                 cut; use --repeat for several",
-            ),
-            (
-                self.repeat.is_some() && self.send.is_none(),
-                "--repeat without --send: there is no TEXT to repeat",
-            ),
-            (
-                self.chunk.is_some() && self.send.is_none(),
-                "--chunk without --send: there is no TEXT to cut",
-            ),
-            (
-                self.delay.is_some() && !(many || self.half_close || self.rst),
-                "--delay has nothing to delay: add --repeat, --chunk, \
-                 --half-close or --rst",
-            ),
-            (self.repeat == Some(0), "--repeat 0 sends nothing"),
-            (self.chunk == Some(0), "--chunk 0 would never get anywhere"),
-            (
-                self.chunk > Some(BIGGEST_CHUNK),
-                "--chunk is at most 16777216 bytes (16 MiB)",
-            ),
-            (
-                !self.udp && self.send.as_ref().is_some_and(empty),
-                "--send \"\" sends nothing over TCP; only --udp knows an \
-                 empty message",
-            ),
-            (self.clients == 0, "--clients 0 does nothing"),
-            (
-                self.clients > MOST_CLIENTS,
-                "--clients is at most 5000, since each takes up to two \
-                 threads",
-            ),
-            (
-                self.clients > 1 && self.interactive(),
-                "--clients needs something to do, since one keyboard cannot \
-                 type for several: add --send, --idle, --half-close or --rst",
-            ),
-        ];
-        let found = refused.into_iter().find(|(refused, _)| *refused);
-        found.map(|(_, reason)| reason.into())
+        let empty = |text: &Text| text.0.is_empty();
+        let reason = if self.half_close && self.rst {
+            "--half-close with --rst: after a reset nothing can be read"
+        } else if self.idle && self.rst {
+            "--idle with --rst: one stays, the other leaves at once"
+        } else if self.idle && self.half_close {
+            "--idle with --half-close: only the second reads on"
+        } else if self.udp && self.half_close {
+            "--half-close with --udp: UDP has no connection to close"
+        } else if self.udp && self.rst {
+            "--rst with --udp: UDP has no connection to reset"
+        } else if self.udp && self.idle {
+            "--idle with --udp: no UDP server can see who stays"
+        } else if self.udp && self.chunk.is_some() {
+            "--chunk with --udp: a datagram is one message; see --repeat"
+        } else if self.repeat.is_some() && self.send.is_none() {
+            "--repeat without --send: there is no TEXT to repeat"
+        } else if self.chunk.is_some() && self.send.is_none() {
+            "--chunk without --send: there is no TEXT to cut"
+        } else if self.delay.is_some() && !(many || self.half_close || self.rst)
+        {
+            "--delay has nothing to delay: add --repeat, --chunk, \
+             --half-close or --rst"
+        } else if self.repeat == Some(0) {
+            "--repeat 0 sends nothing"
+        } else if self.chunk == Some(0) {
+            "--chunk 0 would never get anywhere"
+        } else if self.chunk > Some(BIGGEST_CHUNK) {
+            "--chunk is at most 16777216 bytes (16 MiB)"
+        } else if !self.udp && self.send.as_ref().is_some_and(empty) {
+            "--send \"\" sends nothing over TCP; add --udp"
+        } else if self.clients == 0 {
+            "--clients 0 does nothing"
+        } else if self.clients > MOST_CLIENTS {
+            "--clients is at most 5000, since each takes up to two threads"
+        } else if self.clients > 1 && self.interactive() {
+            "--clients without --send, --idle, --half-close or --rst: one \
+             keyboard cannot type for several"
+        } else {
+            return None;
+        };
+        Some(reason)
     }
 }

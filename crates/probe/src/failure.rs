@@ -2,8 +2,13 @@
 
 use std::io::{self, ErrorKind};
 
+use crate::args::Args;
+
 /// A thread could not be started.
 pub const OUT_OF_THREADS: &str = "out of threads: ask for fewer --clients";
+
+/// A thread ended by a panic, which is never right.
+pub const FAULT: &str = "a fault in this program: please report it";
 
 /// Why there is no socket connected to `addr`.
 pub fn connecting(error: &io::Error, addr: &str) -> String {
@@ -25,14 +30,16 @@ pub fn connecting(error: &io::Error, addr: &str) -> String {
     }
 }
 
-/// Nobody has bound the port.
-pub fn nobody_listens(addr: &str) -> String {
+fn nobody_listens(addr: &str) -> String {
     format!("nobody listens on {addr}: start the server first")
 }
 
 /// Why a connection broke while it was `doing` something.
-pub fn broken(error: &io::Error, doing: &str) -> String {
+pub fn broken(error: &io::Error, doing: &str, args: &Args) -> String {
     match error.kind() {
+        ErrorKind::ConnectionRefused => nobody_listens(&args.addr),
+        // What Windows says of a UDP port that nobody has bound.
+        ErrorKind::ConnectionReset if args.udp => nobody_listens(&args.addr),
         ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted => {
             format!("reset by the peer while {doing}: see what the server says")
         }
@@ -43,6 +50,7 @@ pub fn broken(error: &io::Error, doing: &str) -> String {
         _ if timed_out(error) => String::from(
             "the peer took no more bytes in time: does the server read?",
         ),
+        ErrorKind::Other => error.to_string(),
         _ => format!("failed while {doing}: {error}"),
     }
 }

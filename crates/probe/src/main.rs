@@ -9,21 +9,19 @@
 //! reset, no answer in time), 2 for arguments that make no sense.
 
 mod args;
+mod client;
 mod escape;
 mod failure;
 mod outgoing;
 mod patience;
 mod report;
-mod tcp;
-mod udp;
 
-use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Result, anyhow, ensure};
 
 use args::Args;
 use report::Report;
@@ -40,7 +38,7 @@ fn main() -> ExitCode {
     let peers = match resolve(&args) {
         Ok(peers) => peers,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {error}");
             return ExitCode::FAILURE;
         }
     };
@@ -60,9 +58,11 @@ fn main() -> ExitCode {
 
 fn resolve(args: &Args) -> Result<Vec<SocketAddr>> {
     let addr = &args.addr;
-    let mut peers: Vec<_> = addr
-        .to_socket_addrs()
-        .with_context(|| format!("cannot find {addr}: check the host's name"))?
+    let peers = addr.to_socket_addrs();
+    let mut peers: Vec<_> = peers
+        .map_err(|e| {
+            anyhow!("cannot find {addr} ({e}): check the host's name")
+        })?
         .collect();
     ensure!(!peers.is_empty(), "{addr} has no address: use another name");
     if args.udp {
@@ -76,7 +76,11 @@ fn resolve(args: &Args) -> Result<Vec<SocketAddr>> {
 fn run_clients(task: &Arc<Task>) {
     let mut clients = Vec::new();
     for id in 1..=task.args.clients {
-        match spawn(task, move |task| run_client(id, task)) {
+        let shared = Arc::clone(task);
+        let client = thread::Builder::new().spawn(move || {
+            shared.report.ended(id, client::run(id, &shared));
+        });
+        match client {
             Ok(client) => clients.push((id, client)),
             Err(_) => {
                 task.report.ended(id, Err(anyhow!(failure::OUT_OF_THREADS)))
@@ -85,26 +89,7 @@ fn run_clients(task: &Arc<Task>) {
     }
     for (id, client) in clients {
         if client.join().is_err() {
-            task.report
-                .ended(id, Err(anyhow!("a fault in this program")));
+            task.report.ended(id, Err(anyhow!(failure::FAULT)));
         }
     }
-}
-
-fn run_client(id: usize, task: &Arc<Task>) {
-    let end = if task.args.udp {
-        udp::run(id, task)
-    } else {
-        tcp::run(id, task)
-    };
-    task.report.ended(id, end);
-}
-
-/// Runs `work` in a thread of its own, which may fail to start.
-fn spawn<T: Send + 'static>(
-    task: &Arc<Task>,
-    work: impl FnOnce(&Arc<Task>) -> T + Send + 'static,
-) -> io::Result<thread::JoinHandle<T>> {
-    let task = Arc::clone(task);
-    thread::Builder::new().spawn(move || work(&task))
 }

@@ -55,28 +55,28 @@ impl Report {
     /// Client `id` is done: `Ok` says how, `Err` why it failed.
     pub fn ended(&self, id: usize, end: Result<String>) {
         let mut state = self.state();
-        let why = match end {
+        let how = match end {
             Ok(how) => {
                 self.print(&self.line(id, &how));
                 how
             }
             Err(error) => {
-                let why = format!("{error:#}");
+                let why = error.to_string();
                 state.failed = true;
                 // What keeps many clients from starting is said once; the
                 // summary counts the others.
-                let together = !state.reached.contains(&id)
+                let once = !state.reached.contains(&id)
                     || why == failure::OUT_OF_THREADS;
-                if state.said.insert(why.clone()) || !together {
+                if state.said.insert(why.clone()) || !once {
                     // Nobody is left to tell if stderr is closed.
                     let _ = writeln!(io::stderr(), "{}", self.line(id, &why));
                 }
                 why
             }
         };
-        match state.ends.iter_mut().find(|(text, _)| *text == why) {
+        match state.ends.iter_mut().find(|(text, _)| *text == how) {
             Some((_, ids)) => drop(ids.insert(id)),
-            None => state.ends.push((why, BTreeSet::from([id]))),
+            None => state.ends.push((how, BTreeSet::from([id]))),
         }
     }
 
@@ -84,17 +84,12 @@ impl Report {
     pub fn summary(&self) -> bool {
         let state = self.state();
         self.print(&format!(
-            "summary: {} of {} {} {}, {} bytes sent, {} bytes received",
+            "summary: {} of {} {}, {} sent, {} received",
             state.reached.len(),
-            self.clients,
-            if self.clients == 1 {
-                "client"
-            } else {
-                "clients"
-            },
+            count(self.clients as u64, "client"),
             if self.udp { "answered" } else { "connected" },
-            state.sent,
-            state.received,
+            count(state.sent, "byte"),
+            count(state.received, "byte"),
         ));
         for (how, ids) in &state.ends {
             self.print(&format!("  {}  {how}", ranges(ids)));
@@ -119,6 +114,11 @@ impl Report {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// `1 byte`, `2 bytes`.
+pub fn count(n: u64, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 /// `#1, #3-#7`
@@ -148,6 +148,7 @@ pub struct Flow<'a> {
     verb: Verb,
     second: Instant,
     lines: u32,
+    /// What waits for its shared line.
     pieces: u64,
     bytes: u64,
 }
@@ -185,6 +186,7 @@ impl<'a> Flow<'a> {
 
     /// Shows `piece`. What is sent is shown first, lest the answer be faster.
     pub fn show(&mut self, piece: &[u8]) {
+        let bytes = piece.len() as u64;
         if self.second.elapsed() >= Duration::from_secs(1) {
             self.flush();
             self.second = Instant::now();
@@ -193,17 +195,18 @@ impl<'a> Flow<'a> {
         if self.lines < LINES {
             self.lines += 1;
             let what = escape::show(piece);
-            self.note(&format!("{} bytes: {what}", piece.len()));
+            self.note(&format!("{}: {what}", count(bytes, "byte")));
         } else {
             self.pieces += 1;
-            self.bytes += piece.len() as u64;
+            self.bytes += bytes;
         }
     }
 
     fn flush(&mut self) {
         if self.pieces > 0 {
-            let (bytes, pieces) = (self.bytes, self.pieces);
-            self.note(&format!("{bytes} more bytes in {pieces} pieces"));
+            let bytes = count(self.bytes, "more byte");
+            let pieces = count(self.pieces, "piece");
+            self.note(&format!("{bytes} in {pieces}"));
         }
         (self.pieces, self.bytes) = (0, 0);
     }
