@@ -685,6 +685,16 @@ fn names_and_ipv6_addresses_are_understood() -> Result {
 }
 
 #[test]
+fn a_name_means_its_ipv4_address_over_udp() -> Result {
+    let (addr, _results) = udp_echo(1)?;
+    let name = addr.replace("127.0.0.1", "localhost");
+    probe(name, &["--udp", "--send", "x", PATIENT])
+        .assert()
+        .success();
+    Ok(())
+}
+
+#[test]
 fn an_unknown_name_is_told() {
     probe("no-such-host.invalid:9006", &["--send", "x"])
         .assert()
@@ -695,17 +705,14 @@ fn an_unknown_name_is_told() {
 
 #[test]
 fn a_closed_stdout_ends_it_without_a_panic() -> Result {
-    let (addr, open) = serve(1, |_, stream| Ok(stream))?;
+    let (addr, _open) = serve(1, |_, stream| Ok(stream))?;
     let child = std::process::Command::new(cargo_bin!("probe"))
-        .args([&addr, "--idle"])
+        .args([&addr, "--send", "x", "--repeat", "1000000", "--delay", "1"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()?;
     let mut child = Killed(child);
-    let stream = result(&open)?;
     drop(child.0.stdout.take());
-    // Now it has something to say, and nobody to say it to.
-    drop(stream);
     let mut stderr = child.0.stderr.take().ok_or("no stderr")?;
     let (done, ended) = mpsc::channel();
     thread::spawn(move || {
