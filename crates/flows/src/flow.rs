@@ -5,6 +5,7 @@
 //! *Deduced* are packets, and states that end before anybody can look; each
 //! of these names the document that it follows from.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
@@ -33,6 +34,8 @@ pub struct Flow {
 pub struct Actor {
     /// How the steps name it.
     pub name: String,
+    /// The program that it is, or belongs to, as the readings name it.
+    pub program: String,
     /// Which side of the figure it stands on.
     pub side: Side,
 }
@@ -204,7 +207,8 @@ impl Socket {
 
 /// The folder of the recordings and the figures.
 pub fn folder() -> PathBuf {
-    harness::root().join("docs/flows")
+    let folder = harness::root().join("docs/flows");
+    folder.canonicalize().unwrap_or(folder)
 }
 
 impl Flow {
@@ -236,6 +240,18 @@ impl Flow {
     /// None that a recording can cause.
     pub fn to_json(&self) -> Result<String> {
         Ok(serde_json::to_string_pretty(self)? + "\n")
+    }
+
+    /// The side of a program.
+    pub fn side(&self, program: &str) -> Side {
+        let actor = self.actors.iter().find(|a| a.program == program);
+        actor.map_or(Side::Server, |actor| actor.side)
+    }
+
+    /// How many programs take part on a side.
+    pub fn programs(&self, side: Side) -> usize {
+        let actors = self.actors.iter().filter(|a| a.side == side);
+        actors.map(|a| &a.program).collect::<BTreeSet<_>>().len()
     }
 
     /// The readings of the kernel's tables, in order.

@@ -36,8 +36,6 @@ pub struct Play {
     clients: BTreeMap<u16, String>,
     backlog: Option<usize>,
     players: Vec<Player>,
-    /// What the machine's table held before.
-    strangers: Vec<proc::TcpRow>,
 }
 
 struct Player {
@@ -47,6 +45,8 @@ struct Player {
     /// By thread: how many calls were told, and whether the last one waits.
     told: BTreeMap<u32, (usize, bool)>,
     threads: BTreeMap<u32, String>,
+    /// What its threads are called, beside the main one.
+    thread_names: Vec<&'static str>,
 }
 
 /// What a scenario tells about a few calls.
@@ -209,7 +209,6 @@ impl Play {
             clients: BTreeMap::new(),
             backlog: None,
             players: Vec::new(),
-            strangers: Vec::new(),
         })
     }
 
@@ -230,9 +229,6 @@ impl Play {
         let addr = self.program(name)?.listening()?;
         self.server_port = addr.port();
         self.ports.insert(addr.port(), SERVER_PORT);
-        let table = self.table()?;
-        self.strangers =
-            table.into_iter().filter(|r| r.state != "LISTEN").collect();
         Ok(())
     }
 
@@ -290,20 +286,31 @@ impl Play {
                 self.lab.start_command(name, command)?
             }
         };
-        self.actor(name, side);
+        self.actor(name, name, side);
         self.players.push(Player {
             name: name.to_owned(),
             side,
             program,
             told: BTreeMap::new(),
             threads: BTreeMap::new(),
+            thread_names: Vec::new(),
         });
         Ok(())
     }
 
-    fn actor(&mut self, name: &str, side: Side) {
+    /// Names the threads of a program, beside the main one, in the order of
+    /// their first call; otherwise they are numbered.
+    pub fn name_threads(&mut self, program: &str, names: &[&'static str]) {
+        let mut players = self.players.iter_mut();
+        if let Some(player) = players.find(|p| p.name == program) {
+            player.thread_names = names.to_vec();
+        }
+    }
+
+    fn actor(&mut self, name: &str, program: &str, side: Side) {
         self.flow.actors.push(Actor {
             name: name.to_owned(),
+            program: program.to_owned(),
             side,
         });
     }
@@ -397,7 +404,9 @@ impl Play {
                 }));
         }
         for player in &self.players {
-            if player.side != Side::Client {
+            if player.side != Side::Client
+                || self.clients.values().any(|name| *name == player.name)
+            {
                 continue;
             }
             for port in proc::ports(player.program.id()).unwrap_or_default() {
@@ -406,18 +415,27 @@ impl Play {
                 self.ports.entry(port).or_insert(next);
             }
         }
-        reading.sockets = self.sockets()?;
+        if all {
+            reading.sockets = self.sockets()?;
+        }
         Ok((reading, all))
     }
 
+    /// The rows of the listener and of its connections with our clients.
     fn table(&self) -> Result<Vec<proc::TcpRow>> {
-        let Some(table) = proc::tcp_table() else {
+        let Some(rows) = proc::tcp_rows(self.server_port) else {
             bail!("only Linux shows its tables: record there");
         };
-        let ours = table.into_iter().filter(|row| {
-            [row.local.port(), row.remote.port()].contains(&self.server_port)
-        });
-        Ok(ours.filter(|row| !self.strangers.contains(row)).collect())
+        let is_ours = |row: &proc::TcpRow| {
+            let [local, remote] = [row.local.port(), row.remote.port()];
+            match local == self.server_port {
+                true => {
+                    row.state == "LISTEN" || self.clients.contains_key(&remote)
+                }
+                false => self.clients.contains_key(&local),
+            }
+        };
+        Ok(rows.into_iter().filter(is_ours).collect())
     }
 
     fn sockets(&self) -> Result<Vec<Socket>> {
@@ -512,8 +530,13 @@ impl Play {
                         if trace.thread == main {
                             return player.name.clone();
                         }
-                        let name = format!("thread {}", others + 1);
-                        actors.push((name.clone(), player.side));
+                        let name = player.thread_names.get(others);
+                        let name = match name {
+                            Some(name) => (*name).to_owned(),
+                            None => format!("thread {}", others + 1),
+                        };
+                        let program = player.name.clone();
+                        actors.push((name.clone(), program, player.side));
                         name
                     });
                 let told = player.told.entry(trace.thread).or_default();
@@ -555,16 +578,27 @@ impl Play {
             }
         }
         self.ports = ports;
-        for (name, side) in actors {
-            self.actor(&name, side);
+        for (name, program, side) in actors {
+            self.actor(&name, &program, side);
         }
         Ok(made)
     }
 
-    /// The recording, with the actors of each side together.
-    pub fn finish(mut self) -> Flow {
-        self.flow.actors.sort_by_key(|a| a.side == Side::Server);
-        self.flow
+    /// The recording: the actors that do something, by side.
+    pub fn finish(self) -> Flow {
+        let mut flow = self.flow;
+        let acts = |name: &str| {
+            let mut events = flow.steps.iter().flat_map(|step| &step.events);
+            events.any(|event| match event {
+                Event::Call { who, .. } | Event::Act { who, .. } => who == name,
+                _ => false,
+            })
+        };
+        let mut actors = flow.actors;
+        actors.retain(|actor| acts(&actor.name));
+        actors.sort_by_key(|a| a.side == Side::Server);
+        flow.actors = actors;
+        flow
     }
 }
 

@@ -184,8 +184,13 @@ impl Call {
                 format!("{fd}, {kind}, 0")
             }
             "setsockopt" => {
-                let value = self.arg(3).trim_matches(['[', ']']);
-                format!("{fd}, {}, {value}", self.arg(2))
+                let option = self.arg(2).trim_end_matches("_OLD");
+                // strace prints a time as the bytes that it is made of.
+                let value = match self.arg(3) {
+                    bytes if bytes.starts_with('"') => "...",
+                    value => value.trim_matches(['[', ']']),
+                };
+                format!("{fd}, {option}, {value}")
             }
             "bind" | "connect" => format!("{fd}, {}", address(1)),
             "accept4" | "accept" | "close" | "read" => fd.to_owned(),
@@ -231,7 +236,7 @@ impl Call {
         };
         match from.as_str() {
             "" | "\"\"" => result.to_owned(),
-            _ => format!("{result}, {from}"),
+            _ => format!("{result} ({from})"),
         }
     }
 }
@@ -265,7 +270,7 @@ mod tests {
         let accept = "accept4(3, {sa_family=AF_INET, sin_port=htons(7), \
             sin_addr=inet_addr(\"127.0.0.1\")}, [128 => 16], SOCK_CLOEXEC) = 4";
         assert_eq!(call(accept).0, "accept4(3)");
-        assert_eq!(call(accept).1, "4, 127.0.0.1:7");
+        assert_eq!(call(accept).1, "4 (127.0.0.1:7)");
         let send = r#"sendto(3, "a(\"\n", 4, MSG_NOSIGNAL, NULL, 0) = 4"#;
         assert_eq!(call(send).0, r#"sendto(3, "a(\"\n", 4)"#);
         assert_eq!(call(send).1, "4");

@@ -106,12 +106,10 @@ pub fn ports(process: u32) -> Option<Vec<u16>> {
 
 fn owned_port(line: &str, inodes: &[String]) -> Option<u16> {
     let mut fields = line.split_whitespace();
-    let local = address(fields.nth(1)?)?;
+    let local = fields.nth(1)?;
     let inode = fields.nth(7)?;
-    inodes
-        .iter()
-        .any(|held| held == inode)
-        .then_some(local.port())
+    let held = inodes.iter().any(|held| held == inode);
+    held.then(|| address(local)).flatten().map(|a| a.port())
 }
 
 /// The numbers of the system calls in which the course's programs block.
@@ -145,6 +143,21 @@ pub fn tcp_table() -> Option<Vec<TcpRow>> {
     // A kernel without IPv6 has no such file.
     let v6 = fs::read_to_string("/proc/net/tcp6").unwrap_or_default();
     Some([v4, v6].iter().flat_map(|table| rows(table)).collect())
+}
+
+/// The rows of [`tcp_table`] in which `port` is the port of either end. A
+/// busy machine's table is long, and this does not read the rest of it.
+pub fn tcp_rows(port: u16) -> Option<Vec<TcpRow>> {
+    let v4 = fs::read_to_string("/proc/net/tcp").ok()?;
+    let v6 = fs::read_to_string("/proc/net/tcp6").unwrap_or_default();
+    let port = format!(":{port:04X} ");
+    let lines = v4.lines().chain(v6.lines());
+    Some(
+        lines
+            .filter(|l| l.contains(&port))
+            .filter_map(row)
+            .collect(),
+    )
 }
 
 fn rows(table: &str) -> impl Iterator<Item = TcpRow> {

@@ -351,15 +351,17 @@ pub(super) fn listens() -> Vec<Telling> {
 }
 
 /// A client connects; its kernel and the server's do the rest.
-pub(super) fn connects(client: &str, title: &str, text: &str) -> Telling {
+pub(super) fn connects(actor: &str, title: &str, text: &str) -> Telling {
+    // A client with threads calls them `probe's socket` and the like.
+    let client = actor.split('\'').next().unwrap_or(actor);
     step(title, text)
         .rust("TcpStream::connect(&*addr)")
         .python("client.connect((\"127.0.0.1\", 9006))")
-        .call(client, "socket")
+        .call(actor, "socket")
         .packet(client, Client, "SYN", HANDSHAKE)
         .packet(client, Server, "SYN, ACK", HANDSHAKE)
         .packet(client, Client, "ACK", HANDSHAKE)
-        .call(client, "connect")
+        .call(actor, "connect")
 }
 
 fn second_client(play: &mut Play) -> Result<()> {
@@ -524,7 +526,6 @@ fn second_client(play: &mut Play) -> Result<()> {
             .call("client 1", "shutdown")
             .packet("client 1", Client, "FIN, ACK", CLOSING)
             .call("server", "recvfrom")
-            .call("server", "recvfrom")
             .call("server", "close")
             .packet("client 1", Server, "FIN, ACK", CLOSING)
             .packet("client 1", Client, "ACK", CLOSING)
@@ -573,17 +574,224 @@ fn unread(play: &mut Play) -> Result<()> {
         step("The kernel's table", "A listener with an empty queue."),
     )?;
 
-    play.client("client", PROBE, &[])?;
-    play.program("client")?.type_line("one");
+    play.client("probe", PROBE, &[])?;
+    play.name_threads("probe", &["probe's socket", "probe's keyboard"]);
+    play.program("probe")?.type_line("one");
     play.program("server")?.expect("received: one\nreply> ")?;
     play.reading(
-        vec![],
+        vec![
+            connects(
+                "probe's socket",
+                "A client with two threads connects",
+                "This client is probe. One thread waits for what arrives, and \
+                 one reads the keyboard, so it can speak without waiting for \
+                 an answer.",
+            )
+            .call("probe's socket", "setsockopt")
+            .call("probe's socket", "setsockopt")
+            .call("probe's socket", "recvfrom"),
+            step(
+                "It sends a first line",
+                "Four bytes. The server is woken in accept and then in recv.",
+            )
+            .rust("stream.write_all(&line)?")
+            .python("client.sendall(line)")
+            .act("probe's keyboard", "the person types one")
+            .call("probe's keyboard", "read")
+            .call("probe's keyboard", "sendto")
+            .packet("probe", Client, "PSH, ACK: 4 bytes", PUSH)
+            .call("probe's keyboard", "read"),
+            step(
+                "The server reads it, and sits at its keyboard",
+                "Recv returns the four bytes. From here on the server looks \
+                 at no socket until its person has typed a reply.",
+            )
+            .rust("prompt(\"reply> \")?")
+            .python("reply = input(\"reply> \")")
+            .call("server", "accept4")
+            .call("server", "recvfrom")
+            .call("server", "read"),
+        ],
+        &[
+            ("server", "read(0)"),
+            ("probe", "futex read(0) recvfrom(3)"),
+        ],
+        &[
+            listener(0),
+            at_client("probe", "ESTABLISHED", 0),
+            at_server("probe", "ESTABLISHED", 0),
+        ],
+        step(
+            "The kernel's table",
+            "All queues are empty: what came is read.",
+        ),
+    )?;
+
+    play.program("probe")?.type_line("two");
+    play.reading(
+        vec![types("two", 4)],
+        &[
+            ("server", "read(0)"),
+            ("probe", "futex read(0) recvfrom(3)"),
+        ],
+        &[
+            listener(0),
+            at_client("probe", "ESTABLISHED", 0),
+            at_server("probe", "ESTABLISHED", 4),
+        ],
+        step(
+            "The kernel's table: four bytes unread",
+            "They have arrived, and they are acknowledged: the sender's queue \
+             is empty. The server program knows nothing of them.",
+        ),
+    )?;
+
+    play.program("probe")?.type_line("three");
+    play.reading(
+        vec![types("three", 6)],
+        &[
+            ("server", "read(0)"),
+            ("probe", "futex read(0) recvfrom(3)"),
+        ],
+        &[
+            listener(0),
+            at_client("probe", "ESTABLISHED", 0),
+            at_server("probe", "ESTABLISHED", 10),
+        ],
+        step(
+            "The kernel's table: ten bytes unread",
+            "One queue of ten bytes. Nothing in it says that they were sent \
+             as four and six.",
+        ),
+    )?;
+
+    play.program("probe")?.end_input();
+    play.reading(
+        vec![
+            step(
+                "The client closes its direction",
+                "FIN comes behind the ten bytes, and must wait like them: the \
+                 end of the stream is read after everything before it.",
+            )
+            .rust("stream.shutdown(Shutdown::Write)")
+            .python("client.shutdown(socket.SHUT_WR)")
+            .act("probe's keyboard", "the person types Ctrl-D")
+            .call("probe's keyboard", "read")
+            .call("probe's keyboard", "shutdown")
+            .packet("probe", Client, "FIN, ACK", CLOSING)
+            .packet("probe", Server, "ACK", CLOSING),
+        ],
         &[("server", "read(0)")],
         &[
             listener(0),
-            at_client("client", "ESTABLISHED", 0),
-            at_server("client", "ESTABLISHED", 0),
+            at_client("probe", "FIN-WAIT-2", 0),
+            at_server("probe", "CLOSE-WAIT", 11),
         ],
-        step("The kernel's table", "Read."),
+        step(
+            "The kernel's table: ten bytes and a FIN",
+            "CLOSE-WAIT: the server's kernel knows that the client will send \
+             no more, and waits for its own program to close. FIN-WAIT-2: the \
+             client's kernel waits for the other FIN.",
+        ),
+    )?;
+
+    play.program("server")?.type_line("reply");
+    play.program("probe")?.expect("reply")?;
+    play.reading(
+        vec![
+            step(
+                "The server replies",
+                "It may: only the other direction is closed. The client reads \
+                 the six bytes.",
+            )
+            .rust("stream.write_all(&line)?")
+            .python("conn.sendall(reply)")
+            .act("server", "the person types reply")
+            .call("server", "read")
+            .call("server", "sendto")
+            .packet("probe", Server, "PSH, ACK: 6 bytes", PUSH)
+            .packet("probe", Client, "ACK", ACK)
+            .call("probe's socket", "recvfrom")
+            .call("probe's socket", "recvfrom"),
+            step(
+                "One recv returns both lines",
+                "The client called send twice, the server calls recv once. \
+                 Then it sits at its keyboard again.",
+            )
+            .rust("stream.read(&mut buffer)?")
+            .python("data = conn.recv(1024)")
+            .call("server", "recvfrom")
+            .call("server", "read"),
+        ],
+        &[("server", "read(0)")],
+        &[
+            listener(0),
+            at_client("probe", "FIN-WAIT-2", 0),
+            at_server("probe", "CLOSE-WAIT", 0),
+        ],
+        step(
+            "The kernel's table: all is read but the end",
+            "The queue is empty, and the server program still knows nothing \
+             of the FIN: the state is its kernel's knowledge. The program is \
+             told when it asks again.",
+        ),
+    )?;
+
+    play.program("server")?.type_line("reply again");
+    play.program("probe")?.expect_exit(0)?;
+    play.reading(
+        vec![
+            step(
+                "The server replies once more",
+                "The client has not gone, it only says no more. So this \
+                 arrives, too.",
+            )
+            .rust("stream.write_all(&line)?")
+            .python("conn.sendall(reply)")
+            .act("server", "the person types reply again")
+            .call("server", "read")
+            .call("server", "sendto")
+            .packet("probe", Server, "PSH, ACK: 12 bytes", PUSH)
+            .call("probe's socket", "recvfrom"),
+            step(
+                "Now recv returns 0, and the server closes",
+                "The FIN is read. The server's own FIN ends the other \
+                 direction, and the client ends.",
+            )
+            .rust("if count == 0 { return Ok(Closed::ByPeer) }")
+            .python("if not data: break")
+            .call("server", "recvfrom")
+            .call("server", "close")
+            .passes("probe", Server, "LAST-ACK", CLOSING)
+            .packet("probe", Server, "FIN, ACK", CLOSING)
+            .packet("probe", Client, "ACK", CLOSING)
+            .call("probe's socket", "recvfrom")
+            .act("probe's socket", "exits")
+            .call("server", "accept4"),
+        ],
+        &[("server", "accept4(3)")],
+        &[listener(0), at_client("probe", "TIME-WAIT", 0)],
+        step(
+            "The kernel's table",
+            "The server's end is gone. The client closed first, so TIME-WAIT \
+             is on its side.",
+        ),
     )
+}
+
+/// Another line, while the server looks elsewhere.
+fn types(text: &str, bytes: usize) -> Telling {
+    step(
+        &format!("It sends another line: {text}"),
+        "Send returns at once. The server's kernel takes the bytes, although \
+         its program does not ask for them.",
+    )
+    .rust("stream.write_all(&line)?")
+    .python("client.sendall(line)")
+    .act("probe's keyboard", &format!("the person types {text}"))
+    .call("probe's keyboard", "read")
+    .call("probe's keyboard", "sendto")
+    .packet("probe", Client, &format!("PSH, ACK: {bytes} bytes"), PUSH)
+    .packet("probe", Server, "ACK", ACK)
+    .call("probe's keyboard", "read")
 }
