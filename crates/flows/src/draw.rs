@@ -45,7 +45,7 @@ pub fn head(flow: &Flow, layout: Layout) -> String {
     let pen = Pen::new(flow, layout);
     let width = layout.width();
     let mut out = format!(
-        "<svg class=\"flow-head\" viewBox=\"0 0 {width} 22\" \
+        "<svg class=\"flow-head\" fill=\"currentColor\" viewBox=\"0 0 {width} 22\" \
          aria-hidden=\"true\">"
     );
     let plural =
@@ -98,7 +98,7 @@ pub fn body(flow: &Flow, layout: Layout, id: &str) -> String {
     let title = escape(&flow.title);
     let desc = escape(&flow.summary);
     format!(
-        "<svg class=\"flow-body\" role=\"img\" viewBox=\"0 0 {width} \
+        "<svg class=\"flow-body\" fill=\"currentColor\" role=\"img\" viewBox=\"0 0 {width} \
          {height}\" aria-labelledby=\"{id}-title {id}-desc\">\
          <title id=\"{id}-title\">{title}</title>\
          <desc id=\"{id}-desc\">{desc} The list of steps below tells \

@@ -56,6 +56,7 @@ pub struct Telling {
 }
 
 enum Item {
+    Begin { who: String, name: String },
     Call { who: String, name: String },
     Event(Event),
 }
@@ -92,6 +93,16 @@ impl Telling {
     /// or both, whatever was recorded.
     pub fn call(mut self, who: &str, name: &str) -> Self {
         self.items.push(Item::Call {
+            who: who.to_owned(),
+            name: name.to_owned(),
+        });
+        self
+    }
+
+    /// The beginning of the next call of `who`, which waits for what follows;
+    /// a [`Telling::call`] tells its end.
+    pub fn begin(mut self, who: &str, name: &str) -> Self {
+        self.items.push(Item::Begin {
             who: who.to_owned(),
             name: name.to_owned(),
         });
@@ -484,25 +495,31 @@ impl Play {
         let mut made = self.new_calls()?;
         for Telling { mut step, items } in tellings {
             for item in items {
-                match item {
-                    Item::Event(event) => step.events.push(event),
-                    Item::Call { who, name } => {
-                        let calls = made.entry(who.clone()).or_default();
-                        let at = calls.iter().position(|(_, n)| *n == name);
-                        let Some(at) = at else {
-                            bail!(
-                                "{}: \"{}\": {who} did not call {name}: \
-                                 mend the scenario",
-                                self.flow.name,
-                                step.title
-                            );
-                        };
-                        for (event, name) in calls.drain(..at) {
-                            self.flow.steps.push(words::untold(event, &name));
-                        }
-                        let told = calls.pop_front();
-                        step.events.extend(told.map(|(event, _)| event));
+                let (who, name, ends) = match &item {
+                    Item::Event(event) => {
+                        step.events.push(event.clone());
+                        continue;
                     }
+                    Item::Begin { who, name } => (who, name, false),
+                    Item::Call { who, name } => (who, name, true),
+                };
+                let calls = made.entry(who.clone()).or_default();
+                let Some(at) = calls.iter().position(|(_, n)| n == name) else {
+                    bail!(
+                        "{}: \"{}\": {who} did not call {name}: mend the \
+                         scenario",
+                        self.flow.name,
+                        step.title
+                    );
+                };
+                for (event, name) in calls.drain(..at) {
+                    self.flow.steps.push(words::untold(event, &name));
+                }
+                if ends {
+                    let told = calls.pop_front();
+                    step.events.extend(told.map(|(event, _)| event));
+                } else if let Some((event, _)) = calls.front_mut() {
+                    step.events.extend(begin(event));
                 }
             }
             self.flow.steps.push(step);
@@ -599,6 +616,22 @@ impl Play {
         actors.sort_by_key(|a| a.side == Side::Server);
         flow.actors = actors;
         flow
+    }
+}
+
+/// Cuts a call in two: gives its beginning, and leaves its end.
+fn begin(event: &mut Event) -> Option<Event> {
+    let mut beginning = event.clone();
+    if let Event::Call { result, phase, .. } = &mut beginning {
+        result.clear();
+        *phase = Phase::Waits;
+    }
+    match event {
+        Event::Call { phase, .. } if *phase == Phase::Whole => {
+            *phase = Phase::Returns;
+            Some(beginning)
+        }
+        _ => None,
     }
 }
 
