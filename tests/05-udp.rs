@@ -425,10 +425,15 @@ fn signal(lab: &Lab, program: &Program, name: &str) -> Result {
     assert!(sent.is_ok_and(|status| status.success()), "kill -{name}");
     lab.note(format!("sent {name} to {}", program.name()));
     lab.wait_until(&format!("{name} arrives"), || {
-        let stat = std::fs::read_to_string(format!("/proc/{id}/stat"));
-        let stopped = stat.unwrap_or_default().contains(") T ");
-        stopped == (name == "STOP")
+        is_in_state(program, 'T') == (name == "STOP")
     })
+}
+
+/// `T` is stopped, `S` is asleep in a call: proc_pid_stat(5).
+#[cfg(target_os = "linux")]
+fn is_in_state(program: &Program, state: char) -> bool {
+    std::fs::read_to_string(format!("/proc/{}/stat", program.id()))
+        .is_ok_and(|stat| stat.contains(&format!(") {state} ")))
 }
 
 #[cfg(target_os = "linux")]
@@ -774,6 +779,7 @@ fn a_client_that_was_stopped_goes_on_waiting() -> Result {
     let mut client = start_client(&lab, server.addr(), &[])?;
     client.type_line("hello");
     let (_, from) = server.receive()?;
+    lab.wait_until("the client waits", || is_in_state(&client, 'S'))?;
     signal(&lab, &client, "STOP")?;
     signal(&lab, &client, "CONT")?;
     server.send_to("hello", from)?;
