@@ -304,6 +304,24 @@ fn a_tcp_listener_can_have_the_same_port() -> Result {
     panic!("no UDP port was free for TCP");
 }
 
+/// No connection, hence no TIME-WAIT.
+#[test]
+fn a_restarted_server_gets_its_port_at_once() -> Result {
+    let lab = Lab::new();
+    // Somebody else may take the port in between, hence more than one try.
+    for _ in 0..10 {
+        let (mut server, addr) = start_server(&lab)?;
+        good_client_is_served(&lab, addr)?;
+        server.kill()?;
+        let again = addr.to_string();
+        let mut again = lab.start("again", server_path(), &[&again])?;
+        if again.listening().is_ok() {
+            return good_client_is_served(&lab, addr);
+        }
+    }
+    panic!("the port was taken each time");
+}
+
 // Borders, sizes, truncation.
 
 #[test]
