@@ -982,6 +982,30 @@ fn a_name_and_an_ipv6_address_work() -> Result {
     Ok(())
 }
 
+/// From `const DEFAULT_ADDR` to the end of `const HINT`.
+fn address_and_hint(file: &str) -> io::Result<String> {
+    let text = std::fs::read_to_string(harness::root().join(file))?;
+    let lines = text
+        .lines()
+        .skip_while(|line| !line.starts_with("const DEFAULT_ADDR"))
+        .take(3);
+    Ok(lines.collect::<Vec<_>>().join("\n"))
+}
+
+#[test]
+fn addresses_and_hints_are_those_of_lesson_01() -> io::Result<()> {
+    for (first, here) in [
+        ("src/main.rs", "src/main.rs"),
+        ("src/bin/client.rs", "src/bin/udp-client.rs"),
+    ] {
+        let first =
+            address_and_hint(&format!("crates/01-single-client/{first}"))?;
+        assert!(first.ends_with(';'), "{first}");
+        assert_eq!(address_and_hint(&format!("crates/05-udp/{here}"))?, first);
+    }
+    Ok(())
+}
+
 /// `localhost` may be [::1] first, where nobody is.
 #[test]
 fn each_address_of_a_name_is_asked() -> Result {
@@ -1244,7 +1268,7 @@ const PYTHON_CLIENT: &str = r#"
 import socket, sys
 server = ("127.0.0.1", int(sys.argv[1]))
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-for text in ["hello", "你好", "", "x" * 60000]:
+for text in ["hello", "你好", "", "x" * 9000]:
     s.sendto(text.encode(), server)
     data, sender = s.recvfrom(65535)
     assert sender == server
