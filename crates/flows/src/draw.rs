@@ -151,7 +151,7 @@ impl<'a> Pen<'a> {
     /// The lifeline next to the kernel's lane.
     fn program_x(&self, side: Side) -> f64 {
         let width = self.layout.width();
-        let x = self.layout.pick(190.0, 8.0);
+        let x = self.layout.pick(184.0, 8.0);
         match side {
             Side::Client => x,
             Side::Server => width - x,
@@ -159,7 +159,7 @@ impl<'a> Pen<'a> {
     }
 
     fn kernel_x(&self, side: Side) -> f64 {
-        let x = self.layout.pick(300.0, 138.0);
+        let x = self.layout.pick(302.0, 138.0);
         match side {
             Side::Client => x,
             Side::Server => self.layout.width() - x,
@@ -639,10 +639,10 @@ impl Font {
         (room / self.character) as usize
     }
 
+    /// How wide a name of a state is; capitals are.
     fn width(self, text: &str) -> f64 {
-        // Names of states are capitals, which are wide.
-        let capitals = text.chars().filter(|c| c.is_uppercase()).count();
-        text.chars().count() as f64 * self.character + capitals as f64 * 1.4
+        let wide = |c: char| if c.is_uppercase() { 7.6 } else { 6.2 };
+        text.chars().map(wide).sum()
     }
 }
 

@@ -57,121 +57,124 @@ fn item(flow: &Flow, step: &Step) -> String {
         escape(&step.title),
         escape(&step.text)
     );
-    let mut rows: Vec<(&str, String)> = Vec::new();
+    let mut facts: Vec<(&str, String)> = Vec::new();
     if !step.rust.is_empty() {
-        rows.push(("Rust", code(&step.rust)));
+        facts.push(("Rust", code(&step.rust)));
     }
     if !step.python.is_empty() {
-        rows.push(("Python", code(&step.python)));
+        facts.push(("Python", code(&step.python)));
     }
-    let several = |side| flow.programs(side) > 1;
-    let by = |who: &str| format!(", {}", escape(who));
-    for event in &step.events {
-        rows.push(match event {
-            Event::Call {
-                who,
-                call,
-                result,
-                phase,
-            } => {
-                let words = match (phase, result.as_str()) {
-                    (Phase::Waits, _) => format!("{} waits", code(call)),
-                    (Phase::Returns, result) => {
-                        format!(
-                            "{} returns",
-                            code(&format!("{call} = {result}"))
-                        )
-                    }
-                    (_, result) => code(&format!("{call} = {result}")),
-                };
-                ("System call", words + &by(who))
-            }
-            Event::Act { who, what } => {
-                ("Happens", format!("{}: {}", escape(who), escape(what)))
-            }
-            Event::Packet {
-                client,
-                from,
-                label,
-                deduced,
-            } => {
-                let whose = match (from, client.as_str()) {
-                    (Side::Client, client) => format!("from {client}"),
-                    (Side::Server, client) => format!("to {client}"),
-                };
-                let words = format!("{label}, {whose} ({deduced})");
-                ("Deduced", escape(&words))
-            }
-            Event::Passes {
-                client,
-                side,
-                state,
-                deduced,
-            } => {
-                let whose = match (side, client.as_str()) {
-                    (Side::Server, "") => "the server's socket".to_owned(),
-                    (Side::Server, _) if several(Side::Client) => {
-                        format!("the server's end for {client}")
-                    }
-                    (Side::Server, _) => "the server's end".to_owned(),
-                    (Side::Client, client) => format!("the end of {client}"),
-                };
-                let words = format!("{state}, {whose} ({deduced})");
-                ("Deduced", escape(&words))
-            }
-        });
-    }
-    if !rows.is_empty() {
-        out.push_str("\n<dl>");
-        let mut last = "";
-        for (name, words) in rows {
-            if name != last {
-                let _ = write!(out, "<dt>{name}</dt>");
-            }
-            last = name;
-            let _ = write!(out, "<dd>{words}</dd>");
+    facts.extend(step.events.iter().map(|event| fact(flow, event)));
+    if let Some(reading) = &step.reading {
+        let waiting = reading.waiting.iter();
+        let waiting: Vec<_> = waiting
+            .map(|w| format!("{} in {}", escape(&w.who), code(&w.call)))
+            .collect();
+        if !waiting.is_empty() {
+            facts.push(("Waiting", waiting.join(", ")));
         }
-        out.push_str("</dl>");
+    }
+    if !facts.is_empty() {
+        out.push_str("\n<div class=\"flow-facts\">");
+        let mut last = "";
+        for (key, words) in facts {
+            let shown = if key == last { "" } else { key };
+            last = key;
+            let _ =
+                write!(out, "\n<div><b>{shown}</b> <span>{words}</span></div>");
+        }
+        out.push_str("\n</div>");
     }
     if let Some(reading) = &step.reading {
-        out.push_str(&read(flow, reading));
+        out.push_str(&table(flow, reading));
     }
     out + "</li>\n"
+}
+
+/// What stands beside the picture for one thing that happens.
+fn fact(flow: &Flow, event: &Event) -> (&'static str, String) {
+    let several = flow.programs(Side::Client) > 1;
+    let (key, words) = match event {
+        Event::Call {
+            who,
+            call,
+            result,
+            phase,
+        } => {
+            let call = match phase {
+                Phase::Waits => format!("{} waits", code(call)),
+                Phase::Returns => {
+                    format!("{} returns", code(&format!("{call} = {result}")))
+                }
+                Phase::Whole => code(&format!("{call} = {result}")),
+            };
+            return ("System call", format!("{}: {call}", escape(who)));
+        }
+        Event::Act { who, what } => ("Happens", format!("{who}: {what}")),
+        Event::Packet {
+            client,
+            from,
+            label,
+            deduced,
+        } => {
+            let way = match from {
+                Side::Client => "from",
+                Side::Server => "to",
+            };
+            (
+                "Deduced",
+                format!("{label}, {way} {} ({deduced})", the(client)),
+            )
+        }
+        Event::Passes {
+            client,
+            side,
+            state,
+            deduced,
+        } => {
+            let whose = match side {
+                Side::Client => format!("{}'s end", the(client)),
+                Side::Server if client.is_empty() => {
+                    "the server's socket".to_owned()
+                }
+                Side::Server if several => {
+                    format!("the server's end for {}", the(client))
+                }
+                Side::Server => "the server's end".to_owned(),
+            };
+            ("Deduced", format!("{state}, {whose} ({deduced})"))
+        }
+    };
+    (key, escape(&words))
+}
+
+/// A name with its article, unless it has a number.
+fn the(client: &str) -> String {
+    match client.ends_with(|c: char| c.is_ascii_digit()) {
+        true => client.to_owned(),
+        false => format!("the {client}"),
+    }
 }
 
 fn code(text: &str) -> String {
     format!("<code>{}</code>", escape(text))
 }
 
-/// What was read: who waits, and the sockets as `ss` would print them.
-fn read(flow: &Flow, reading: &Reading) -> String {
-    let mut out = String::new();
-    if !reading.waiting.is_empty() {
-        let waiting: Vec<_> = reading
-            .waiting
-            .iter()
-            .map(|w| format!("{} in {}", escape(&w.who), code(&w.call)))
-            .collect();
-        let _ = write!(
-            out,
-            "\n<dl><dt>Waiting</dt><dd>{}</dd></dl>",
-            waiting.join(", ")
-        );
-    }
+/// The sockets as `ss` would print them.
+fn table(flow: &Flow, reading: &Reading) -> String {
     let options = match flow.protocol.as_str() {
         "udp" => "-uan",
         _ => "-tan",
     };
     let rows: Vec<_> = reading.sockets.iter().map(ss).collect();
-    let table = escape(&rows.join("\n"));
-    let _ = write!(
-        out,
-        "\n<pre class=\"flow-ss\">$ ss {options}\n{SS_HEAD}\n{table}</pre>"
+    let mut out = format!(
+        "\n<pre class=\"flow-ss\">$ ss {options}\n{SS_HEAD}\n{}</pre>",
+        escape(&rows.join("\n"))
     );
     if reading.sockets.iter().any(Socket::unread_fin) {
         out.push_str(
-            "\n<p>The kernel counts an unread FIN as one byte of Recv-Q. It \
-             is none.</p>",
+            "\n<p>In Recv-Q the kernel counts a FIN that nobody has read as \
+             one byte. It is none, and the figure draws none.</p>",
         );
     }
     out

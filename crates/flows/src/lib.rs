@@ -24,3 +24,4 @@ pub use flow::{
     Actor, Event, Flow, Phase, Reading, Side, Socket, Step, Waiting, folder,
 };
 pub use play::{Calls, Play};
+pub use strace::is_there as strace_is_there;

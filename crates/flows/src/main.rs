@@ -36,6 +36,9 @@ fn record(only: Option<&str>) -> Result<()> {
     if !cfg!(target_os = "linux") {
         bail!("only Linux shows its tables: record there");
     }
+    if !flows::strace_is_there() {
+        bail!("there is no strace: install it, it sees the calls");
+    }
     let chosen: Vec<_> = scenarios::ALL
         .iter()
         .filter(|s| only.is_none_or(|name| s.name == name))

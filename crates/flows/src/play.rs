@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::Command;
 
 use anyhow::{Result, bail};
 use harness::{Lab, Program, proc};
 use tempfile::TempDir;
 
+use crate::html;
 use crate::scenarios::words;
 use crate::strace::{self, Call};
 use crate::{Actor, Event, Flow, Phase, Reading, Side, Socket, Step, Waiting};
@@ -174,6 +176,7 @@ pub fn listener(unaccepted: usize) -> Awaited {
     }
 }
 
+
 /// The client's end of its connection; `queue` as the kernel counts.
 pub fn at_client(client: &str, state: &'static str, queue: usize) -> Awaited {
     Awaited {
@@ -241,6 +244,11 @@ impl Play {
         self.server_port = addr.port();
         self.ports.insert(addr.port(), SERVER_PORT);
         Ok(())
+    }
+
+    /// The scenario is about UDP.
+    pub fn udp(&mut self) {
+        self.flow.protocol = "udp".to_owned();
     }
 
     /// Starts another server on the same port. Does not wait.
@@ -382,6 +390,9 @@ impl Play {
                 socket.backlog = self.backlog;
             }
         }
+        if self.calls == Calls::Traced {
+            self.compare_with_ss(&seen)?;
+        }
         let mut step = closing.step;
         step.reading = Some(seen);
         self.flow.steps.push(step);
@@ -450,33 +461,16 @@ impl Play {
     }
 
     fn sockets(&self) -> Result<Vec<Socket>> {
-        let shown = |addr: SocketAddr| match addr.port() {
-            0 => format!("{}:*", addr.ip()),
-            port => {
-                let port = self.ports.get(&port).copied().unwrap_or_default();
-                format!("{}:{port}", addr.ip())
-            }
-        };
-        let client = |port| self.clients.get(&port).cloned();
+        if self.flow.protocol == "udp" {
+            return self.udp_sockets();
+        }
         let mut sockets: Vec<_> = self
             .table()?
             .into_iter()
-            .map(|row| {
-                let at_server = row.local.port() == self.server_port;
-                let (side, port) = match at_server {
-                    true => (Side::Server, row.remote.port()),
-                    false => (Side::Client, row.local.port()),
-                };
-                Socket {
-                    side,
-                    client: client(port).unwrap_or_default(),
-                    local: shown(row.local),
-                    peer: shown(row.remote),
-                    state: row.state.to_owned(),
-                    receive_queue: row.receive_queue,
-                    send_queue: row.send_queue,
-                    backlog: None,
-                }
+            .map(|row| Socket {
+                receive_queue: row.receive_queue,
+                send_queue: row.send_queue,
+                ..self.socket(row.local, row.remote, row.state)
             })
             .collect();
         sockets.sort_by_key(|s| {
@@ -487,6 +481,107 @@ impl Play {
             )
         });
         Ok(sockets)
+    }
+
+    fn udp_sockets(&self) -> Result<Vec<Socket>> {
+        let Some(rows) = proc::udp_table() else {
+            bail!("only Linux shows its tables: record there");
+        };
+        let ours = rows.into_iter().filter(|row| {
+            let port = row.local.port();
+            port == self.server_port || self.clients.contains_key(&port)
+        });
+        // The queue's length there is memory, not data: left out.
+        Ok(ours
+            .map(|row| {
+                let state = match row.remote.port() {
+                    0 => "UNCONN",
+                    _ => "ESTABLISHED",
+                };
+                self.socket(row.local, row.remote, state)
+            })
+            .collect())
+    }
+
+    fn socket(
+        &self,
+        local: SocketAddr,
+        remote: SocketAddr,
+        state: &str,
+    ) -> Socket {
+        let shown = |addr: SocketAddr| match addr.port() {
+            0 => format!("{}:*", addr.ip()),
+            port => {
+                let port = self.ports.get(&port).copied().unwrap_or_default();
+                format!("{}:{port}", addr.ip())
+            }
+        };
+        let (side, client) = match local.port() == self.server_port {
+            true => (Side::Server, remote.port()),
+            false => (Side::Client, local.port()),
+        };
+        Socket {
+            side,
+            client: self.clients.get(&client).cloned().unwrap_or_default(),
+            local: shown(local),
+            peer: shown(remote),
+            state: state.to_owned(),
+            receive_queue: 0,
+            send_queue: 0,
+            backlog: None,
+        }
+    }
+
+    /// The figures show what `ss` would print: here it is asked, if it is
+    /// installed.
+    fn compare_with_ss(&self, reading: &Reading) -> Result<()> {
+        let option = match self.flow.protocol.as_str() {
+            "udp" => "-uanH",
+            _ => "-tanH",
+        };
+        let port = format!(":{}", self.server_port);
+        let printed = Command::new("ss")
+            .args([option, "sport", "=", &port, "or", "dport", "=", &port])
+            .output();
+        let Ok(printed) = printed else {
+            return Ok(());
+        };
+        let printed = String::from_utf8_lossy(&printed.stdout).into_owned();
+        let shown = |address: &str| {
+            let (ip, port) = address.rsplit_once(':')?;
+            if port == "*" {
+                return Some(address.to_owned());
+            }
+            let port = self.ports.get(&port.parse().ok()?)?;
+            Some(format!("{ip}:{port}"))
+        };
+        let mut real: Vec<Vec<String>> = printed
+            .lines()
+            .filter_map(|line| {
+                let words: Vec<_> = line.split_whitespace().collect();
+                let [state, receive, send, local, peer, ..] = words[..] else {
+                    return None;
+                };
+                let mut row =
+                    [state, receive, send].map(str::to_owned).to_vec();
+                row.extend([shown(local)?, shown(peer)?]);
+                Some(row)
+            })
+            .collect();
+        let mut ours: Vec<Vec<String>> = reading
+            .sockets
+            .iter()
+            .map(|socket| {
+                let row = html::ss(socket);
+                row.split_whitespace().map(str::to_owned).collect()
+            })
+            .collect();
+        real.sort();
+        ours.sort();
+        if real != ours {
+            bail!("{}: ss prints {real:?}, not {ours:?}", self.flow.name);
+        }
+        Ok(())
     }
 
     /// Puts the new calls into the steps that tell them. A call that no step
