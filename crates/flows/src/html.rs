@@ -31,7 +31,8 @@ pub fn figure(flow: &Flow) -> String {
     let name = &flow.name;
     let title = escape(&flow.title);
     let mut out = format!(
-        "<figure class=\"flow\" id=\"flow-{name}\" aria-label=\"{title}\">\n\
+        "<figure class=\"flow\" id=\"flow-{name}\" data-drawings=\"2\" \
+         aria-label=\"{title}\">\n\
          <figcaption><strong>{title}.</strong> Solid: seen, by strace and in \
          the kernel's tables. Dashed: deduced, as each step says. A thick bar: \
          a call that waits.</figcaption>\n<div class=\"flow-picture\">\n"

@@ -176,7 +176,6 @@ pub fn listener(unaccepted: usize) -> Awaited {
     }
 }
 
-
 /// The client's end of its connection; `queue` as the kernel counts.
 pub fn at_client(client: &str, state: &'static str, queue: usize) -> Awaited {
     Awaited {

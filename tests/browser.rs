@@ -1,0 +1,483 @@
+//! The built book in a real browser: its pages load, its figures can be
+//! stepped through, its layout holds, its search finds.
+//!
+//! Run it by
+//! `cargo test -p flows --features browser --test browser -- --ignored`;
+//! with `SHOTS=FOLDER` it also keeps pictures of every figure, to be looked at.
+//! The pages are opened from their folder, as a reader opens them.
+
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+use std::time::Duration;
+use std::{env, fs};
+
+use anyhow::{Context, Result, ensure};
+use harness::Lab;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use thirtyfour::prelude::*;
+use thirtyfour::{ChromiumLikeCapabilities, LoggingPrefsLogLevel};
+
+/// For one whole test; only a browser that hangs waits for it.
+const DEADLINE: Duration = Duration::from_secs(240);
+/// For something that a page does by itself.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Nothing but the page itself: no updates, no questions, no network.
+const FLAGS: [&str; 9] = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+];
+const SIZES: [(u32, u32); 2] = [(1280, 900), (390, 844)];
+
+static BOOK: LazyLock<TempDir> = LazyLock::new(|| {
+    let folder = TempDir::new().expect("a folder for the book");
+    book::build_into(harness::root(), folder.path()).expect("the book builds");
+    folder
+});
+
+/// The pages of the built book, by file name.
+fn pages() -> Result<Vec<String>> {
+    let mut pages = Vec::new();
+    for entry in fs::read_dir(BOOK.path())? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name.ends_with(".html") {
+            pages.push(name);
+        }
+    }
+    pages.sort();
+    Ok(pages)
+}
+
+/// The pages with a player; not the one that is all pages once more.
+fn pages_with_a_player() -> Result<Vec<String>> {
+    let mut found = pages()?;
+    found.retain(|page| {
+        let text = fs::read_to_string(BOOK.path().join(page));
+        page != "print.html"
+            && text.is_ok_and(|text| text.contains("<figure class=\"flow"))
+    });
+    ensure!(!found.is_empty(), "no page has a figure");
+    Ok(found)
+}
+
+fn url(page: &str) -> String {
+    format!("file://{}/{page}", BOOK.path().display())
+}
+
+/// A browser, and what the tests ask of it.
+struct Browser {
+    driver: WebDriver,
+}
+
+/// Starts a browser for `test`, and ends it whatever comes of that.
+fn browse(test: impl AsyncFnOnce(&Browser) -> Result<()>) -> Result<()> {
+    let lab = Lab::new();
+    let path = Path::new("chromedriver");
+    let mut server = lab.start("chromedriver", path, &["--port=0"])?;
+    server.expect("started successfully on port ")?;
+    let port = server.line()?;
+    let server = format!("http://127.0.0.1:{}", port.trim_end_matches('.'));
+    let profile = TempDir::new()?;
+    let mut wanted = DesiredCapabilities::chrome();
+    for flag in FLAGS {
+        wanted.add_arg(flag)?;
+    }
+    let profile = format!("--user-data-dir={}", profile.path().display());
+    wanted.add_arg(&profile)?;
+    wanted.set_browser_log_level(LoggingPrefsLogLevel::All)?;
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(async {
+            let driver = WebDriver::new(server, wanted).await?;
+            let browser = Browser { driver };
+            let tested = tokio::time::timeout(DEADLINE, test(&browser)).await;
+            browser.driver.quit().await?;
+            tested.context("the browser hangs")?
+        })
+}
+
+impl Browser {
+    async fn tell(&self, command: &str, arguments: Value) -> Result<()> {
+        self.driver.cdp().send_raw(command, arguments).await?;
+        Ok(())
+    }
+
+    async fn resize(&self, (width, height): (u32, u32)) -> Result<()> {
+        let screen = json!({
+            "width": width, "height": height,
+            "deviceScaleFactor": 1, "mobile": false,
+        });
+        self.tell("Emulation.setDeviceMetricsOverride", screen)
+            .await
+    }
+
+    /// The scheme, and no smooth scrolling, which nobody here waits for.
+    async fn prefer(&self, scheme: &str) -> Result<()> {
+        let features = json!({ "features": [
+            { "name": "prefers-color-scheme", "value": scheme },
+            { "name": "prefers-reduced-motion", "value": "reduce" },
+        ]});
+        self.tell("Emulation.setEmulatedMedia", features).await
+    }
+
+    async fn open(&self, page: &str) -> Result<()> {
+        Ok(self.driver.goto(url(page)).await?)
+    }
+
+    async fn ask(&self, script: &str, arguments: Vec<Value>) -> Result<Value> {
+        let answer = self.driver.execute(script, arguments).await?;
+        Ok(answer.json().clone())
+    }
+
+    /// Nothing was complained about since the last time.
+    async fn is_content(&self, page: &str) -> Result<()> {
+        let log = self.driver.browser_log().await?;
+        ensure!(log.is_empty(), "{page}: the console says {log:?}");
+        Ok(())
+    }
+
+    /// Waits until `script` returns true.
+    async fn until(&self, what: &str, script: &str) -> Result<()> {
+        let wait = async {
+            while self.ask(script, vec![]).await? != json!(true) {
+                tokio::task::yield_now().await;
+            }
+            Ok(())
+        };
+        let waited = tokio::time::timeout(PATIENCE, wait).await;
+        waited.with_context(|| format!("waited for {what}"))?
+    }
+
+    /// What the player of a figure shows: its step, and how many there are.
+    /// Everything that says which step it is must say the same.
+    async fn step(&self, figure: usize) -> Result<(u64, u64)> {
+        let shown = self.ask(SHOWN, vec![json!(figure)]).await?;
+        let number = |name: &str| shown[name].as_u64().unwrap_or_default();
+        let (step, last) = (number("status"), number("last"));
+        for part in ["slider", "words", "wide", "narrow"] {
+            ensure!(number(part) == step, "{part} differs: {shown}");
+        }
+        ensure!(shown["visible"] == json!(1), "one step's words: {shown}");
+        ensure!(shown["back"] == json!(step == 1), "Back at {shown}");
+        ensure!(shown["next"] == json!(step == last), "Next at {shown}");
+        Ok((step, last))
+    }
+}
+
+const SHOWN: &str = r#"
+const figure = document.querySelectorAll('figure.flow')[arguments[0]];
+const words = [...figure.querySelectorAll('.flow-steps > li')];
+const number = (part) =>
+    Number(figure.querySelector(`${part} .flow-now`).dataset.step);
+const [back, next] = figure.querySelectorAll('.flow-controls button');
+return {
+    status: Number(figure.querySelector('.flow-status').textContent
+        .match(/^Step (\d+) of/)[1]),
+    slider: Number(figure.querySelector('input').value),
+    words: words.findIndex((w) => w.matches('.flow-now')) + 1,
+    wide: number('.flow-wide'),
+    narrow: number('.flow-narrow'),
+    last: words.length,
+    visible: words.filter((w) => w.offsetParent).length,
+    back: back.disabled,
+    next: next.disabled,
+};"#;
+
+#[test]
+#[ignore = "needs chromium and chromedriver"]
+fn every_page_loads_and_the_console_stays_empty() -> Result<()> {
+    browse(async |browser| {
+        for page in pages()? {
+            browser.open(&page).await?;
+            let text = "return document.body.innerText.length > 100";
+            browser.until(&format!("the text of {page}"), text).await?;
+            browser.is_content(&page).await?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
+#[ignore = "needs chromium and chromedriver"]
+fn each_figure_steps_to_its_end_and_back_by_mouse() -> Result<()> {
+    browse(async |browser| {
+        browser.prefer("light").await?;
+        for page in pages_with_a_player()? {
+            browser.open(&page).await?;
+            let figures = By::Css("figure.flow");
+            let figures = browser.driver.find_all(figures).await?;
+            for (index, figure) in figures.iter().enumerate() {
+                let buttons = By::Css(".flow-controls button");
+                let buttons = figure.find_all(buttons).await?;
+                let (mut step, last) = browser.step(index).await?;
+                ensure!(step == 1 && last > 1, "{page}: {step} of {last}");
+                while step < last {
+                    buttons[1].click().await?;
+                    step += 1;
+                    ensure!(browser.step(index).await?.0 == step, "{page}");
+                }
+                while step > 1 {
+                    buttons[0].click().await?;
+                    step -= 1;
+                    ensure!(browser.step(index).await?.0 == step, "{page}");
+                }
+                // A click on the slider's middle, and on a step in sight.
+                figure.find(By::Css("input")).await?.click().await?;
+                let (middle, _) = browser.step(index).await?;
+                ensure!(1 < middle && middle < last, "{page}: {middle}");
+                let next = middle + 1;
+                let next = format!(".flow-wide [data-step='{next}'] text");
+                figure.find(By::Css(next)).await?.click().await?;
+                ensure!(browser.step(index).await?.0 == middle + 1, "{page}");
+            }
+            browser.is_content(&page).await?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
+#[ignore = "needs chromium and chromedriver"]
+fn each_figure_steps_to_its_end_and_back_by_keyboard() -> Result<()> {
+    browse(async |browser| {
+        browser.prefer("light").await?;
+        for page in pages_with_a_player()? {
+            browser.open(&page).await?;
+            let here = browser.driver.current_url().await?;
+            let figures = By::Css("figure.flow");
+            let figures = browser.driver.find_all(figures).await?;
+            for (index, figure) in figures.iter().enumerate() {
+                let (_, last) = browser.step(index).await?;
+                for step in 2..=last {
+                    figure.send_keys(Key::Right + "").await?;
+                    ensure!(browser.step(index).await?.0 == step, "{page}");
+                }
+                // At the end, one more changes neither step nor page.
+                figure.send_keys(Key::Right + "").await?;
+                ensure!(browser.step(index).await?.0 == last, "{page}");
+                for step in (1..last).rev() {
+                    figure.send_keys(Key::Left + "").await?;
+                    ensure!(browser.step(index).await?.0 == step, "{page}");
+                }
+                figure.send_keys(Key::End + "").await?;
+                ensure!(browser.step(index).await?.0 == last, "{page}");
+                let slider = figure.find(By::Css("input")).await?;
+                slider.send_keys(Key::Left + "").await?;
+                ensure!(browser.step(index).await?.0 == last - 1, "{page}");
+                figure.send_keys(Key::Home + "").await?;
+                ensure!(browser.step(index).await?.0 == 1, "{page}");
+            }
+            let still_here = browser.driver.current_url().await?;
+            ensure!(still_here == here, "{page}: the page was turned");
+            browser.is_content(&page).await?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
+#[ignore = "needs chromium and chromedriver"]
+fn the_arrow_keys_still_turn_pages_outside_a_figure() -> Result<()> {
+    browse(async |browser| {
+        let page = &pages_with_a_player()?[0];
+        browser.open(page).await?;
+        let body = browser.driver.find(By::Tag("body")).await?;
+        body.send_keys(Key::Right + "").await?;
+        let turned = format!("return !location.href.includes('{page}')");
+        browser.until("the next page", &turned).await
+    })
+}
+
+/// Complaints about the layout of a page, as a list.
+const LAYOUT: &str = r#"
+const faults = [];
+const root = document.documentElement;
+if (root.scrollWidth > root.clientWidth) {
+    faults.push(`the page is ${root.scrollWidth} wide`);
+}
+const meet = (a, b, slack) =>
+    a.left + slack < b.right && b.left + slack < a.right &&
+    a.top + slack < b.bottom && b.top + slack < a.bottom;
+// The height of a line of text is more than its letters need.
+const letters = (element) => {
+    const { left, right, top, bottom } = element.getBoundingClientRect();
+    const air = (bottom - top) / 5;
+    return { left, right, top: top + air, bottom: bottom - air };
+};
+for (const figure of document.querySelectorAll('figure.flow')) {
+    const name = figure.id;
+    const column = figure.parentElement.getBoundingClientRect();
+    const frame = figure.getBoundingClientRect();
+    if (frame.left < column.left - 1 || frame.right > column.right + 1) {
+        faults.push(`${name} leaves its column`);
+    }
+    const drawings = [...figure.querySelectorAll('svg')]
+        .filter((svg) => svg.getClientRects().length > 0);
+    if (drawings.length !== figure.dataset.drawings * 1) {
+        faults.push(`${name} shows ${drawings.length} drawings`);
+    }
+    for (const svg of drawings) {
+        const edge = svg.getBoundingClientRect();
+        const texts = [...svg.querySelectorAll('text')].map((text) => ({
+            words: text.textContent, box: letters(text),
+            size: parseFloat(getComputedStyle(text).fontSize) *
+                edge.width / svg.viewBox.baseVal.width,
+        }));
+        const bars = [...svg.querySelectorAll('.flow-wait')]
+            .map((bar) => bar.getBoundingClientRect());
+        texts.forEach(({ words, box, size }, index) => {
+            if (box.left < edge.left - 0.5 || box.right > edge.right + 0.5) {
+                faults.push(`${name}: "${words}" is cut off`);
+            }
+            if (size < 10) {
+                faults.push(`${name}: "${words}" is ${size} high`);
+            }
+            for (const other of texts.slice(index + 1)) {
+                if (meet(box, other.box, 0.5)) {
+                    faults.push(`${name}: "${words}" on "${other.words}"`);
+                }
+            }
+            if (bars.some((bar) => meet(box, bar, 0.5))) {
+                faults.push(`${name}: "${words}" on a bar`);
+            }
+        });
+    }
+}
+return faults;"#;
+
+/// The contrast of a figure's strokes and the page, by WCAG 2.
+const CONTRAST: &str = r#"
+const light = (colour) => {
+    const parts = colour.match(/[\d.]+/g).slice(0, 3).map((part) => {
+        const c = part / 255;
+        return c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
+    });
+    return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2];
+};
+const text = document.querySelector('figure.flow svg text');
+const a = light(getComputedStyle(text).fill);
+const b = light(getComputedStyle(document.documentElement).backgroundColor);
+return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);"#;
+
+const SHOW_ALL: &str =
+    "document.querySelectorAll('figure.flow [aria-pressed=false]')
+        .forEach((button) => button.click())";
+
+#[test]
+#[ignore = "needs chromium and chromedriver"]
+fn the_layout_holds_on_desktop_and_phone_in_light_and_dark() -> Result<()> {
+    browse(async |browser| {
+        for scheme in ["light", "dark"] {
+            browser.prefer(scheme).await?;
+            for page in pages_with_a_player()? {
+                for size in SIZES {
+                    let place = format!("{page}, {scheme}, {}", size.0);
+                    browser.resize(size).await?;
+                    browser.open(&page).await?;
+                    for show in ["", SHOW_ALL] {
+                        browser.ask(show, vec![]).await?;
+                        let faults = browser.ask(LAYOUT, vec![]).await?;
+                        ensure!(faults == json!([]), "{place}: {faults}");
+                    }
+                    let contrast = browser.ask(CONTRAST, vec![]).await?;
+                    let enough = contrast.as_f64().is_some_and(|c| c >= 4.5);
+                    ensure!(enough, "{place}: contrast {contrast}");
+                    browser.is_content(&place).await?;
+                    browser.keep_pictures(&page, scheme, size).await?;
+                }
+            }
+        }
+        Ok(())
+    })
+}
+
+impl Browser {
+    /// If asked for by `SHOTS`: each figure of the page, all steps at once,
+    /// and at its middle step.
+    async fn keep_pictures(
+        &self,
+        page: &str,
+        scheme: &str,
+        size: (u32, u32),
+    ) -> Result<()> {
+        let Some(folder) = env::var_os("SHOTS").map(PathBuf::from) else {
+            return Ok(());
+        };
+        fs::create_dir_all(&folder)?;
+        let figures = self.driver.find_all(By::Css("figure.flow")).await?;
+        for figure in figures {
+            let name = figure.attr("id").await?.unwrap_or_default();
+            let stem = format!("{name}-{scheme}-{}", size.0);
+            let picture = figure.find(By::Css(".flow-picture")).await?;
+            picture
+                .screenshot(&folder.join(format!("{stem}.png")))
+                .await?;
+        }
+        self.open(page).await?;
+        for figure in self.driver.find_all(By::Css("figure.flow")).await? {
+            let name = figure.attr("id").await?.unwrap_or_default();
+            let stem = format!("{name}-{scheme}-{}-step", size.0);
+            figure.find(By::Css("input")).await?.click().await?;
+            figure.scroll_into_view().await?;
+            self.driver
+                .screenshot(&folder.join(format!("{stem}.png")))
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+#[test]
+#[ignore = "needs chromium and chromedriver"]
+fn without_scripts_each_figure_tells_the_whole_story() -> Result<()> {
+    browse(async |browser| {
+        let off = json!({ "value": true });
+        browser
+            .tell("Emulation.setScriptExecutionDisabled", off)
+            .await?;
+        for page in pages_with_a_player()? {
+            browser.open(&page).await?;
+            let figures = By::Css("figure.flow");
+            for figure in browser.driver.find_all(figures).await? {
+                let controls = By::Css(".flow-controls");
+                ensure!(figure.find_all(controls).await?.is_empty(), "{page}");
+                let steps = By::Css(".flow-steps > li");
+                for step in figure.find_all(steps).await? {
+                    ensure!(step.is_displayed().await?, "{page}: a step");
+                }
+                let picture = figure.find(By::Css(".flow-picture")).await?;
+                ensure!(picture.is_displayed().await?, "{page}: a picture");
+            }
+        }
+        Ok(())
+    })
+}
+
+#[test]
+#[ignore = "needs chromium and chromedriver"]
+fn search_finds_a_word() -> Result<()> {
+    browse(async |browser| {
+        browser.open("index.html").await?;
+        let toggle = By::Css("#mdbook-search-toggle");
+        browser.driver.find(toggle).await?.click().await?;
+        let bar = By::Css("#mdbook-searchbar");
+        browser
+            .until("the index", "return Boolean(window.search)")
+            .await?;
+        browser.driver.find(bar).await?.send_keys("backlog").await?;
+        let found = "return [...document.querySelectorAll(
+            '#mdbook-searchresults a')].some((a) => a.href.includes('calls'))";
+        browser
+            .until("a result that leads to the calls", found)
+            .await?;
+        browser.is_content("search").await
+    })
+}
