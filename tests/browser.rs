@@ -412,6 +412,8 @@ impl Browser {
             return Ok(());
         };
         fs::create_dir_all(&folder)?;
+        // A picture ends where the window does.
+        self.resize((size.0, 6000)).await?;
         let figures = self.driver.find_all(By::Css("figure.flow")).await?;
         for figure in figures {
             let name = figure.attr("id").await?.unwrap_or_default();
@@ -421,6 +423,7 @@ impl Browser {
                 .screenshot(&folder.join(format!("{stem}.png")))
                 .await?;
         }
+        self.resize(size).await?;
         self.open(page).await?;
         for figure in self.driver.find_all(By::Css("figure.flow")).await? {
             let name = figure.attr("id").await?.unwrap_or_default();

@@ -48,8 +48,7 @@ pub fn head(flow: &Flow, layout: Layout) -> String {
         "<svg class=\"flow-head\" fill=\"currentColor\" viewBox=\"0 0 {width} 22\" \
          aria-hidden=\"true\">"
     );
-    let plural =
-        |side| flow.actors.iter().filter(|a| a.side == side).count() > 1;
+    let plural = |side| flow.programs(side) > 1;
     let client = if plural(Side::Client) {
         "clients"
     } else {
@@ -115,6 +114,8 @@ struct Pen<'a> {
     y: f64,
     /// Where the column of each side is free of a kernel's text.
     free: [f64; 2],
+    /// Whose lines stand last in the column of each side, in this step.
+    owner: [Option<usize>; 2],
     /// From where the actor's line and bar go down in this step.
     life: Vec<Option<f64>>,
     bar: Vec<Option<f64>>,
@@ -138,6 +139,7 @@ impl<'a> Pen<'a> {
             several: clients.len() > 1,
             y: 0.0,
             free: [0.0; 2],
+            owner: [None; 2],
             life: vec![None; flow.actors.len()],
             bar: vec![None; flow.actors.len()],
             ink: String::new(),
@@ -225,6 +227,7 @@ impl<'a> Pen<'a> {
         self.life = self.life.iter().map(carried).collect();
         self.bar = self.bar.iter().map(carried).collect();
         self.free = [top; 2];
+        self.owner = [None; 2];
         self.y += 6.0;
         let mut rust = step.rust.as_str();
         let mut packet = None;
@@ -358,7 +361,10 @@ impl<'a> Pen<'a> {
         if self.life[actor].is_none() {
             self.life[actor] = Some(middle);
         }
+        let told = self.owner[*side as usize] == Some(actor);
+        self.owner[*side as usize] = Some(actor);
         let owner = match self.on_side(*side) {
+            _ if told => "",
             1 => "",
             _ => name.as_str(),
         };
@@ -657,7 +663,7 @@ fn wrap(text: &str, room: usize) -> Vec<String> {
                 .find(|&at| cut(rest[at - 1], rest[at]))
         };
         let at = best(|_, next| next == ' ')
-            .or_else(|| best(|last, _| "(,:&".contains(last)))
+            .or_else(|| best(|last, _| "(,:".contains(last)))
             .or_else(|| best(|_, next| next == '.'))
             .unwrap_or(room);
         let tail = rest.split_off(at);

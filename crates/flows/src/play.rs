@@ -176,6 +176,14 @@ pub fn listener(unaccepted: usize) -> Awaited {
     }
 }
 
+/// The server's UDP socket.
+pub fn udp_server() -> Awaited {
+    Awaited {
+        state: "UNCONN",
+        ..listener(0)
+    }
+}
+
 /// The client's end of its connection; `queue` as the kernel counts.
 pub fn at_client(client: &str, state: &'static str, queue: usize) -> Awaited {
     Awaited {
@@ -609,7 +617,18 @@ impl Play {
                 for (event, name) in calls.drain(..at) {
                     self.flow.steps.push(words::untold(event, &name));
                 }
-                if ends {
+                // A call that still waits only has a beginning.
+                let waits = matches!(
+                    calls.front(),
+                    Some((
+                        Event::Call {
+                            phase: Phase::Waits,
+                            ..
+                        },
+                        _
+                    ))
+                );
+                if ends || waits {
                     let told = calls.pop_front();
                     step.events.extend(told.map(|(event, _)| event));
                 } else if let Some((event, _)) = calls.front_mut() {

@@ -74,7 +74,7 @@ pub fn read(dir: &Path, name: &str, main: u32) -> Result<Vec<Trace>> {
         let is_main = trace.thread == main;
         let calls = std::mem::take(&mut trace.calls).into_iter();
         trace.calls = calls
-            .skip_while(|call| is_main && call.name != "socket")
+            .skip_while(|call| is_main && call.is_of_the_start())
             .filter(|call| call.is_told(&sockets))
             .collect();
     }
@@ -160,6 +160,11 @@ impl Call {
     fn number(&self) -> Option<String> {
         let result = self.result.as_deref()?;
         Some(result.split(' ').next()?.to_owned())
+    }
+
+    /// What happens before a program does anything: its libraries are read.
+    fn is_of_the_start(&self) -> bool {
+        self.name != "socket" && (self.name != "read" || self.arg(0) != "0")
     }
 
     /// Calls that say nothing about the flow stay out: asking for an address,

@@ -3,13 +3,13 @@
 use anyhow::Result;
 
 use super::Scenario;
+use super::common::{CLIENT, connects, listens};
 use super::words::{ACK, CLOSING, HANDSHAKE, PUSH};
 use crate::Play;
 use crate::Side::{Client, Server};
 use crate::play::{Telling, at_client, at_server, listener, step};
 
 const LESSON: &str = "lesson-01-single-client";
-const CLIENT: (&str, &str) = (LESSON, "client");
 const PROBE: (&str, &str) = ("probe", "probe");
 
 pub(super) const CONVERSATION: Scenario = Scenario {
@@ -333,38 +333,6 @@ pub(super) const SECOND_CLIENT: Scenario = Scenario {
               left.",
     play: second_client,
 };
-
-/// The server is up: in a figure about something else, one step tells it.
-pub(super) fn listens() -> Vec<Telling> {
-    vec![
-        step(
-            "The server listens",
-            "The four calls of one line of Rust, and then it waits.",
-        )
-        .rust("TcpListener::bind(&*addr), listener.accept()")
-        .python("server.bind(addr); server.listen(); server.accept()")
-        .call("server", "socket")
-        .call("server", "setsockopt")
-        .call("server", "bind")
-        .call("server", "listen")
-        .call("server", "accept4"),
-    ]
-}
-
-/// A client connects; its kernel and the server's do the rest.
-pub(super) fn connects(actor: &str, title: &str, text: &str) -> Telling {
-    // A client with threads calls them `probe's socket` and the like.
-    let client = actor.split('\'').next().unwrap_or(actor);
-    step(title, text)
-        .rust("TcpStream::connect(&*addr)")
-        .python("client.connect((\"127.0.0.1\", 9006))")
-        .call(actor, "socket")
-        .begin(actor, "connect")
-        .packet(client, Client, "SYN", HANDSHAKE)
-        .packet(client, Server, "SYN, ACK", HANDSHAKE)
-        .packet(client, Client, "ACK", HANDSHAKE)
-        .call(actor, "connect")
-}
 
 fn second_client(play: &mut Play) -> Result<()> {
     play.server("server", LESSON, &[])?;

@@ -5,7 +5,9 @@ use anyhow::Result;
 
 use crate::{Calls, Flow, Play};
 
+mod common;
 mod l01;
+mod l05;
 pub mod words;
 
 /// A scenario: its name, and how it is played.
@@ -21,8 +23,13 @@ pub struct Scenario {
 }
 
 /// All scenarios, in the order of the book.
-pub const ALL: &[Scenario] =
-    &[l01::CONVERSATION, l01::SECOND_CLIENT, l01::UNREAD];
+pub const ALL: &[Scenario] = &[
+    l01::CONVERSATION,
+    l01::SECOND_CLIENT,
+    l01::UNREAD,
+    l05::DATAGRAMS,
+    l05::NOBODY,
+];
 
 impl Scenario {
     /// Plays it with the lesson's programs, which are built first if need be.
