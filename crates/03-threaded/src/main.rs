@@ -49,18 +49,21 @@ fn main() -> anyhow::Result<()> {
     let listener = TcpListener::bind(&*addr)
         .map_err(|error| anyhow!("cannot listen on {addr}: {error}; {HINT}"))?;
     println!("listening on {}", listener.local_addr()?);
-    // Each client's thread holds a clone: the count is that of the clients.
-    let place = Arc::new(());
+    // Each thread holds a clone, so the count is that of the clients.
+    let clients = Arc::new(());
     loop {
         let (stream, peer) = accept(&listener);
-        if Arc::strong_count(&place) > MAX_CLIENTS {
-            eprintln!("{peer}: turned away, {MAX_CLIENTS} clients are served");
+        if Arc::strong_count(&clients) > MAX_CLIENTS {
+            eprintln!("{peer}: turned away, {MAX_CLIENTS} clients are here");
             continue;
         }
         println!("{peer} connected");
-        let place = Arc::clone(&place);
-        let thread = move || serve(stream, peer, place);
-        // If there is no thread for it, its stream is dropped, so closed.
+        let counted = Arc::clone(&clients);
+        let thread = move || {
+            serve(&stream, peer);
+            drop(counted);
+        };
+        // A thread that does not start drops the stream, which closes it.
         if let Err(error) = thread::Builder::new().spawn(thread) {
             eprintln!("{peer}: turned away, no thread for it: {error}");
         }
@@ -88,8 +91,8 @@ fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
 // ANCHOR_END: accept
 
 // ANCHOR: serve
-fn serve(stream: TcpStream, peer: SocketAddr, _place: Arc<()>) {
-    match echo(&stream) {
+fn serve(stream: &TcpStream, peer: SocketAddr) {
+    match echo(stream) {
         Ok(count) => {
             println!("{peer} closed the connection after {count} bytes");
         }
@@ -99,7 +102,7 @@ fn serve(stream: TcpStream, peer: SocketAddr, _place: Arc<()>) {
 // ANCHOR_END: serve
 
 // ANCHOR: echo
-/// Sends back what comes until the client half-closes; counts the bytes.
+/// Sends back what comes, until the client half-closes; counts the bytes.
 fn echo(mut stream: &TcpStream) -> io::Result<u64> {
     let mut buffer = [0; BUFFER_SIZE];
     let mut total = 0;
