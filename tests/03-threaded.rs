@@ -60,6 +60,10 @@ fn server_complains_about(server: &mut Program, peer: SocketAddr) -> Result {
     Ok(())
 }
 
+fn lines(output: &[u8]) -> usize {
+    output.iter().filter(|&&byte| byte == b'\n').count()
+}
+
 fn joined<T>(thread: JoinHandle<T>) -> T {
     thread
         .join()
@@ -374,10 +378,7 @@ fn a_reset_in_mid_message_is_one_line_on_stderr() -> Result {
         !String::from_utf8_lossy(&server.printed())
             .contains(&format!("{local} closed"))
     );
-    assert_eq!(
-        server.complained().iter().filter(|&&b| b == b'\n').count(),
-        1
-    );
+    assert_eq!(lines(&server.complained()), 1);
     Ok(())
 }
 
@@ -511,8 +512,9 @@ fn out_of_descriptors_it_pauses_and_serves_again_when_some_leave() -> Result {
     let used = used.map(|(now, before)| now - before);
     assert!(used <= Some(Duration::from_millis(50)), "used {used:?}");
     for client in &waiting {
-        assert!(client.has_nothing()?);
+        assert!(client.has_nothing()?, "served without a descriptor");
     }
+    assert_eq!(lines(&server.complained()), 1, "said again and again");
 
     while !waiting.is_empty() {
         clients.into_iter().for_each(Peer::close);
@@ -541,19 +543,25 @@ fn leave_descriptors(server: &Program, more: usize) {
     );
 }
 
-/// As with `ulimit -n 6`: the standard three, the listener, and two clients.
-#[test]
+/// Two pipes would not keep the order of what is said on both outputs.
 #[cfg(target_os = "linux")]
-fn a_client_without_a_descriptor_waits_on_the_page() -> Result {
-    let refused = "cannot accept a client, trying again: ";
-    let lab = Lab::new();
-    // Two pipes would not keep the order of what is said on both outputs.
+fn start_server_on_one_pipe(lab: &Lab) -> Result<(Program, SocketAddr)> {
     let mut command = Command::new("sh");
     command
         .args(["-c", "exec \"$0\" 127.0.0.1:0 2>&1"])
         .arg(server_path());
     let mut server = lab.start_command("server", command)?;
     let addr = server.listening()?;
+    Ok((server, addr))
+}
+
+/// As with `ulimit -n 6`: the standard three, the listener, and two clients.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_client_without_a_descriptor_waits_on_the_page() -> Result {
+    let refused = "cannot accept a client, trying again: ";
+    let lab = Lab::new();
+    let (mut server, addr) = start_server_on_one_pipe(&lab)?;
     leave_descriptors(&server, 2);
     let mut clients = Vec::new();
     for name in ["first", "second"] {
@@ -598,6 +606,27 @@ fn a_thread_that_cannot_be_spawned_costs_that_client_only() -> Result {
     assert!(complaint.starts_with(&wanted), "{complaint}");
     assert!(limit(server.id(), "--as=unlimited:"), "no prlimit");
     good_client_is_served(&lab, addr)
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_client_without_a_thread_is_turned_away_on_the_page() -> Result {
+    let lab = Lab::new();
+    let (mut server, addr) = start_server_on_one_pipe(&lab)?;
+    limit_address_space(&server, MIB as u64);
+    let mut client = start_client(&lab, "client", addr)?;
+    server.expect("turned away, no thread for it: ")?;
+    server.expect("\n")?;
+    client.expect("send> ")?;
+    client.type_line("hello");
+    client.expect_line("server closed the connection")?;
+    client.expect_exit(1)?;
+
+    let mut scene = Transcript::new(&lab, "03-no-thread", addr);
+    let command = "(ulimit -v 5000; target/debug/lesson-03-threaded)";
+    scene.terminal("server", command, &server);
+    scene.terminal("client", CLIENT_COMMAND, &client);
+    scene.check()
 }
 
 /// The stack of a thread that has ended is kept by the C library and used
@@ -824,4 +853,32 @@ fn increase<'a>(
         })
         .filter(|(_, count)| *count > 0)
         .collect()
+}
+
+// Python on the other side.
+
+const PYTHON_CLIENT: &str = r#"
+import socket, sys
+s = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+for text in ["hello", "你好"]:
+    s.sendall(text.encode())
+    print(s.recv(1024).decode(), flush=True)
+s.shutdown(socket.SHUT_WR)
+print(s.recv(1024), flush=True)
+"#;
+
+#[test]
+#[ignore = "needs python3"]
+fn a_python_client_gets_back_what_it_sends() -> Result {
+    let lab = Lab::new();
+    let (mut server, addr) = start_server(&lab)?;
+    let port = addr.port().to_string();
+    let args = ["-c", PYTHON_CLIENT, &port];
+    let mut python = lab.start("python", Path::new("python3"), &args)?;
+    for line in ["hello", "你好", "b''"] {
+        python.expect_line(line)?;
+    }
+    python.expect_exit(0)?;
+    server.expect(" closed the connection after 11 bytes\n")?;
+    Ok(())
 }

@@ -34,7 +34,7 @@ const DEFAULT_ADDR: &str = "127.0.0.1:9006";
 const HINT: &str = "give a free HOST:PORT of this machine, \
     such as 127.0.0.1:9007, or 127.0.0.1:0 for any free port";
 const BUFFER_SIZE: usize = 1024;
-/// Linux, as it comes, ends a process at its 16,367th thread.
+/// Linux, with its defaults, ends a process of some 16,000 threads.
 const MAX_CLIENTS: usize = 4096;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 

@@ -161,6 +161,13 @@ mod tests {
     }
 
     #[test]
+    fn a_field_of_a_status_file_is_read() {
+        let status = "Name:\tserver\nVmSize:\t    3148 kB\n";
+        assert_eq!(field(status, "VmSize:"), Some(3148));
+        assert_eq!(field(status, "VmRSS:"), None);
+    }
+
+    #[test]
     fn an_ipv6_address_is_read() {
         let addr = address("00000000000000000000000001000000:232E");
         assert_eq!(addr, Some("[::1]:9006".parse().unwrap()));
