@@ -360,6 +360,22 @@ fn signal(program: &Program, name: &str) {
     assert!(killed.is_ok_and(|status| status.success()), "no kill");
 }
 
+#[test]
+#[cfg(target_os = "linux")]
+fn ctrl_c_cuts_off_all_clients() -> Result {
+    let lab = Lab::new();
+    let (mut server, addr) = start_server(&lab)?;
+    let mut a = lab.connect("a", addr)?;
+    let mut b = lab.connect("b", addr)?;
+    still_served(&mut a)?;
+    still_served(&mut b)?;
+    signal(&server, "INT");
+    a.expect_end()?;
+    b.expect_end()?;
+    assert_eq!(server.exit()?.code(), None, "ended by a signal");
+    Ok(())
+}
+
 // Clients that misbehave.
 
 #[test]

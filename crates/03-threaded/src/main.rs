@@ -6,18 +6,18 @@
 //!   terminal 3: cargo run --bin client
 //! Look for: both clients are answered, in any order, while both stay.
 //! Limits:
-//!   - A client costs a thread, however idle it is, and keeps it until it
-//!     leaves (lesson 04 lifts this); so there are at most MAX_CLIENTS, and
-//!     one more is turned away.
-//!   - std asks the kernel for a queue of 128 clients. When more connect
-//!     faster than they are accepted, the rest try again after a second
-//!     (lesson 02 asks for a queue of its own).
-//!   - A client that sends but never reads is not read from either: its
-//!     thread waits in `write_all` (lesson 10, still to come).
-//!   - Ctrl-C ends it in the middle of every conversation (lesson 09, still
-//!     to come).
+//!   - A client costs a thread, and keeps it until it leaves, however idle it
+//!     is (lesson 04 lifts this). So there are at most MAX_CLIENTS; one more
+//!     is turned away.
+//!   - A thread that has started and then finds no memory for itself ends the
+//!     whole server: std leaves no choice.
+//!   - std asks the kernel for a queue of 128 clients. While it is full, a
+//!     client has to try again a second later (lesson 02 can ask for more).
+//!   - A client that sends and never reads is not read from either: its thread
+//!     waits for ever (lesson 10, still to come).
+//!   - Ctrl-C cuts off all clients (lesson 09, still to come).
 //!
-//! Builds on: lesson 01.
+//! Builds on: 01-single-client
 //! Chapter: docs/03-threaded.md
 //! Test: tests/03-threaded.rs
 
