@@ -740,8 +740,8 @@ fn refused(command: &mut assert_cmd::Command) -> assert_cmd::assert::Assert {
 #[test]
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 fn an_idle_client_costs_at_most_12_kib_of_memory() -> Result {
-    const WARM_UP: usize = 100;
-    const COUNTED: usize = 200;
+    const WARM_UP: usize = 50;
+    const COUNTED: usize = 100;
     let lab = Lab::new();
     let (server, addr) = start_server(&lab)?;
     let private = || proc::private_memory(server.id()).unwrap_or_default();
@@ -763,7 +763,7 @@ fn an_idle_client_costs_at_most_12_kib_of_memory() -> Result {
 #[test]
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn a_thread_takes_four_mappings_and_two_mebibytes_of_addresses() -> Result {
-    const COUNTED: usize = 100;
+    const COUNTED: usize = 50;
     let lab = Lab::new();
     let (server, addr) = start_server(&lab)?;
     let mut clients = Vec::new();
@@ -777,7 +777,7 @@ fn a_thread_takes_four_mappings_and_two_mebibytes_of_addresses() -> Result {
         let space = proc::address_space(server.id()).unwrap_or_default();
         Ok((mappings, space))
     };
-    let before = more(100)?;
+    let before = more(20)?;
     let after = more(COUNTED)?;
     assert_eq!((after.0 - before.0) / COUNTED, 4);
     assert_eq!((after.1 - before.1) / COUNTED as u64 / MIB as u64, 2);
