@@ -265,7 +265,10 @@ fn five_hundred_clients_are_served_at_once() -> Result {
 fn can_open(count: usize) -> bool {
     let able = match descriptor_limit() {
         Some(limit) if limit >= count => true,
-        Some(_) => limit(process::id(), &format!("--nofile={count}:")),
+        Some(_) => {
+            let enough = format!("--nofile={count}:");
+            proc::limit(process::id(), &enough).is_ok()
+        }
         None => cfg!(windows),
     };
     if !able {
@@ -279,14 +282,6 @@ fn descriptor_limit() -> Option<usize> {
     let limits = fs::read_to_string("/proc/self/limits").ok()?;
     let line = limits.lines().find(|l| l.starts_with("Max open files"))?;
     line.split_whitespace().nth(3)?.parse().ok()
-}
-
-/// Changes what a process that is running may use: prlimit(1), of Linux.
-fn limit(process: u32, what: &str) -> bool {
-    Command::new("prlimit")
-        .args(["--pid", &process.to_string(), what])
-        .status()
-        .is_ok_and(|status| status.success())
 }
 
 #[test]
@@ -510,7 +505,7 @@ fn out_of_descriptors_it_pauses_and_serves_again_when_some_leave() -> Result {
     const SERVED: usize = 28;
     let lab = Lab::new();
     let (mut server, addr) = start_server(&lab)?;
-    leave_descriptors(&server, SERVED);
+    proc::leave_descriptors(server.id(), SERVED).expect("prlimit");
     let mut clients = (0..60)
         .map(|_| lab.connect("one of 60", addr))
         .collect::<Result<Vec<_>>>()?;
@@ -543,22 +538,6 @@ fn out_of_descriptors_it_pauses_and_serves_again_when_some_leave() -> Result {
     good_client_is_served(&lab, addr)
 }
 
-/// Leaves a server so many descriptors more than it has already. (It may
-/// have inherited some beyond its own four.)
-#[cfg(target_os = "linux")]
-fn leave_descriptors(server: &Program, more: usize) {
-    let open: Vec<usize> = fs::read_dir(format!("/proc/{}/fd", server.id()))
-        .expect("this is Linux")
-        .filter_map(|fd| fd.ok()?.file_name().to_str()?.parse().ok())
-        .collect();
-    let free = (0..).filter(|fd| !open.contains(fd)).nth(more);
-    let most = free.unwrap_or_default();
-    assert!(
-        limit(server.id(), &format!("--nofile={most}:")),
-        "no prlimit"
-    );
-}
-
 /// Two pipes would not keep the order of what is said on both outputs.
 #[cfg(target_os = "linux")]
 fn start_server_on_one_pipe(lab: &Lab) -> Result<(Program, SocketAddr)> {
@@ -578,7 +557,7 @@ fn a_client_without_a_descriptor_waits_on_the_page() -> Result {
     let refused = "cannot accept a client, trying again: ";
     let lab = Lab::new();
     let (mut server, addr) = start_server_on_one_pipe(&lab)?;
-    leave_descriptors(&server, 2);
+    proc::leave_descriptors(server.id(), 2).expect("prlimit");
     let mut clients = Vec::new();
     for name in ["first", "second"] {
         let mut client = start_client(&lab, name, addr)?;
@@ -620,7 +599,7 @@ fn a_thread_that_cannot_be_spawned_costs_that_client_only() -> Result {
     let wanted =
         format!("{}: turned away, no thread for it: ", a.local_addr()?);
     assert!(complaint.starts_with(&wanted), "{complaint}");
-    assert!(limit(server.id(), "--as=unlimited:"), "no prlimit");
+    proc::limit(server.id(), "--as=unlimited:").expect("prlimit");
     good_client_is_served(&lab, addr)
 }
 
@@ -667,7 +646,7 @@ fn a_thread_that_starts_and_gets_no_memory_ends_the_server() -> Result {
 #[cfg(target_os = "linux")]
 fn limit_address_space(server: &Program, more: u64) {
     let most = proc::address_space(server.id()).unwrap_or_default() + more;
-    assert!(limit(server.id(), &format!("--as={most}:")), "no prlimit");
+    proc::limit(server.id(), &format!("--as={most}:")).expect("prlimit");
 }
 
 // Addresses.
