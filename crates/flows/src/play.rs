@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Result, bail};
-use harness::{Lab, Program, proc};
+use harness::{Lab, Program, proc, tasks};
 use tempfile::TempDir;
 
 use crate::html;
@@ -412,10 +412,10 @@ impl Play {
         let mut all = true;
         for (who, calls) in waiting {
             let id = self.program(who)?.id();
-            let mut found: Vec<_> = proc::thread_ids(id)
+            let mut found: Vec<_> = tasks::thread_ids(id)
                 .unwrap_or_default()
                 .into_iter()
-                .map(|thread| match proc::blocked_in(thread) {
+                .map(|thread| match tasks::blocked_in(thread) {
                     Some(("futex", _)) => "futex".to_owned(),
                     Some((name, fd)) => format!("{name}({fd})"),
                     None => "running".to_owned(),
@@ -438,7 +438,7 @@ impl Play {
             {
                 continue;
             }
-            for port in proc::ports(player.program.id()).unwrap_or_default() {
+            for port in tasks::ports(player.program.id()).unwrap_or_default() {
                 self.clients.insert(port, player.name.clone());
                 let next = FIRST_CLIENT_PORT + self.ports.len() as u16 - 1;
                 self.ports.entry(port).or_insert(next);

@@ -28,6 +28,7 @@ mod listener;
 mod peer;
 pub mod proc;
 mod program;
+pub mod tasks;
 mod timeline;
 mod transcript;
 mod udp;

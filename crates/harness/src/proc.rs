@@ -1,7 +1,9 @@
 //! What only Linux tells: `/proc`, see proc(5). Elsewhere each is `None`.
 
 use std::fs;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::process::Command;
 use std::time::Duration;
 
 /// One row of `/proc/net/tcp` or `tcp6`.
@@ -42,109 +44,43 @@ pub fn descriptors(process: u32) -> Option<usize> {
     Some(fs::read_dir(format!("/proc/{process}/fd")).ok()?.count())
 }
 
-/// How often the main thread of a process has given up the processor to wait:
-/// for an event, or for time to pass.
-pub fn voluntary_switches(process: u32) -> Option<u64> {
-    status(process, "voluntary_ctxt_switches:")
-}
-
 /// The largest amount of physical memory that a process had so far, in bytes.
 pub fn peak_memory(process: u32) -> Option<usize> {
     status(process, "VmHWM:").map(|kib| (kib as usize) << 10)
 }
 
-fn status(process: u32, field: &str) -> Option<u64> {
+fn status(process: u32, name: &str) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let line = status.lines().find(|line| line.starts_with(field))?;
-    line.split_whitespace().nth(1)?.parse().ok()
+    field(&status, name)
 }
 
-/// The threads of a process, the main one first, then the youngest last.
-pub fn thread_ids(process: u32) -> Option<Vec<u32>> {
-    let tasks = fs::read_dir(format!("/proc/{process}/task")).ok()?;
-    let mut ids: Vec<u32> = tasks
-        .filter_map(|task| task.ok()?.file_name().to_str()?.parse().ok())
-        .collect();
-    ids.sort_unstable();
-    Some(ids)
-}
-
-/// The system call in which a thread sleeps, and its first argument, for
-/// example `("accept4", 3)`. `None` if it runs, is stopped, or is in a call
-/// that has no name here; see proc(5), `/proc/PID/syscall`.
-pub fn blocked_in(thread: u32) -> Option<(&'static str, u64)> {
-    let stat = fs::read_to_string(format!("/proc/{thread}/stat")).ok()?;
-    // Interruptible sleep, and not the stop of a tracer at the call's edge.
-    if !stat.rsplit_once(')')?.1.starts_with(" S") {
-        return None;
+/// Changes a limit of a running process, such as `--nofile=64:`, by the
+/// program prlimit(1).
+///
+/// # Errors
+/// There is no such program, or it failed.
+pub fn limit(process: u32, limit: &str) -> io::Result<()> {
+    let status = Command::new("prlimit")
+        .args(["--pid", &process.to_string(), limit])
+        .status()?;
+    match status.success() {
+        true => Ok(()),
+        false => Err(io::Error::other(format!("prlimit {limit}: {status}"))),
     }
-    let call = fs::read_to_string(format!("/proc/{thread}/syscall")).ok()?;
-    let mut words = call.split_whitespace();
-    let number: u32 = words.next()?.parse().ok()?;
-    let (_, name) = CALLS.iter().find(|(call, _)| *call == number)?;
-    let argument = words.next()?.trim_start_matches("0x");
-    Some((name, u64::from_str_radix(argument, 16).ok()?))
 }
 
-/// The ports of the sockets that a process holds, each once.
-pub fn ports(process: u32) -> Option<Vec<u16>> {
-    let held: Vec<String> = fs::read_dir(format!("/proc/{process}/fd"))
-        .ok()?
-        .filter_map(|fd| fs::read_link(fd.ok()?.path()).ok())
-        .filter_map(|target| {
-            let target = target.to_str()?.strip_prefix("socket:[")?;
-            Some(target.trim_end_matches(']').to_owned())
-        })
+/// Leaves a process `more` file descriptors beyond those that it has open.
+/// (It may have inherited some that nobody expects.)
+///
+/// # Errors
+/// As for [`limit`], or when there is no `/proc`.
+pub fn leave_descriptors(process: u32, more: usize) -> io::Result<()> {
+    let open: Vec<usize> = fs::read_dir(format!("/proc/{process}/fd"))?
+        .filter_map(|fd| fd.ok()?.file_name().to_str()?.parse().ok())
         .collect();
-    let mut ports: Vec<u16> = ["tcp", "tcp6", "udp", "udp6"]
-        .iter()
-        .filter_map(|table| {
-            fs::read_to_string(format!("/proc/net/{table}")).ok()
-        })
-        .flat_map(|table| {
-            let lines = table.lines().skip(1);
-            lines
-                .filter_map(|line| owned_port(line, &held))
-                .collect::<Vec<_>>()
-        })
-        .collect();
-    ports.sort_unstable();
-    ports.dedup();
-    Some(ports)
+    let most = (0..).filter(|fd| !open.contains(fd)).nth(more);
+    limit(process, &format!("--nofile={}:", most.unwrap_or_default()))
 }
-
-fn owned_port(line: &str, inodes: &[String]) -> Option<u16> {
-    let mut fields = line.split_whitespace();
-    let local = fields.nth(1)?;
-    let inode = fields.nth(7)?;
-    let held = inodes.iter().any(|held| held == inode);
-    held.then(|| address(local)).flatten().map(|a| a.port())
-}
-
-/// The numbers of the system calls in which the course's programs block.
-#[cfg(target_arch = "x86_64")]
-const CALLS: [(u32, &str); 8] = [
-    (0, "read"),
-    (7, "poll"),
-    (42, "connect"),
-    (44, "sendto"),
-    (45, "recvfrom"),
-    (202, "futex"),
-    (230, "clock_nanosleep"),
-    (288, "accept4"),
-];
-/// The same for the architectures that share the newer table.
-#[cfg(not(target_arch = "x86_64"))]
-const CALLS: [(u32, &str); 8] = [
-    (63, "read"),
-    (73, "ppoll"),
-    (98, "futex"),
-    (115, "clock_nanosleep"),
-    (203, "connect"),
-    (206, "sendto"),
-    (207, "recvfrom"),
-    (242, "accept4"),
-];
 
 /// All TCP sockets of this machine, IPv4 and IPv6.
 pub fn tcp_table() -> Option<Vec<TcpRow>> {
@@ -154,19 +90,50 @@ pub fn tcp_table() -> Option<Vec<TcpRow>> {
     Some([v4, v6].iter().flat_map(|table| rows(table)).collect())
 }
 
-/// The rows of [`tcp_table`] in which `port` is the port of either end. A
-/// busy machine's table is long, and this does not read the rest of it.
+/// The TCP sockets with `port` at one of their ends. As [`tcp_table`], and
+/// quick where thousands of other sockets are in TIME-WAIT.
 pub fn tcp_rows(port: u16) -> Option<Vec<TcpRow>> {
+    let port_field = format!(":{port:04X} ");
     let v4 = fs::read_to_string("/proc/net/tcp").ok()?;
     let v6 = fs::read_to_string("/proc/net/tcp6").unwrap_or_default();
-    let port = format!(":{port:04X} ");
     let lines = v4.lines().chain(v6.lines());
     Some(
         lines
-            .filter(|l| l.contains(&port))
+            .filter(|line| line.contains(&port_field))
             .filter_map(row)
             .collect(),
     )
+}
+
+/// How often the first thread of a process has left the processor by itself,
+/// to wait for something. A thread that spins does not.
+pub fn pauses(process: u32) -> Option<u64> {
+    status(process, "voluntary_ctxt_switches:")
+}
+
+/// The memory that a process has written to and shares with nobody, in bytes.
+pub fn private_memory(process: u32) -> Option<u64> {
+    let path = format!("/proc/{process}/smaps_rollup");
+    let kib = field(&fs::read_to_string(path).ok()?, "Private_Dirty:")?;
+    Some(kib << 10)
+}
+
+/// The address space that a process has reserved, used or not, in bytes.
+pub fn address_space(process: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    Some(field(&status, "VmSize:")? << 10)
+}
+
+/// How many memory mappings a process has.
+pub fn mappings(process: u32) -> Option<usize> {
+    let maps = fs::read_to_string(format!("/proc/{process}/maps")).ok()?;
+    Some(maps.lines().count())
+}
+
+/// The number behind `name` in a file of such lines.
+fn field(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find(|line| line.starts_with(name))?;
+    line.split_whitespace().nth(1)?.parse().ok()
 }
 
 fn rows(table: &str) -> impl Iterator<Item = TcpRow> {
@@ -202,7 +169,7 @@ fn row(line: &str) -> Option<TcpRow> {
 }
 
 /// `0100007F:232E` is 127.0.0.1:9006: 32-bit words in the machine's order.
-fn address(text: &str) -> Option<SocketAddr> {
+pub(crate) fn address(text: &str) -> Option<SocketAddr> {
     let (ip, port) = text.split_once(':')?;
     let bytes: Vec<u8> = ip
         .as_bytes()
@@ -271,6 +238,13 @@ mod tests {
                 receive_queue: 2,
             })
         );
+    }
+
+    #[test]
+    fn a_field_of_a_status_file_is_read() {
+        let status = "Name:\tserver\nVmSize:\t    3148 kB\n";
+        assert_eq!(field(status, "VmSize:"), Some(3148));
+        assert_eq!(field(status, "VmRSS:"), None);
     }
 
     #[test]

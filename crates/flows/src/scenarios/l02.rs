@@ -269,7 +269,6 @@ fn client_first(play: &mut Play) -> Result<()> {
                 "As by Ctrl-C. Its listener is closed with it, and a listener \
                  has no TIME-WAIT.",
             )
-            .call("server", "accept4")
             .act("server", "is killed"),
             step(
                 "A second server starts at once",

@@ -82,7 +82,8 @@ fn three_clients(play: &mut Play) -> Result<()> {
     }
 
     play.program("client 3")?.type_line("three");
-    play.program("client 3")?.expect("received: three\nsend> ")?;
+    play.program("client 3")?
+        .expect("received: three\nsend> ")?;
     let at_rest = [
         ("server", waiting.as_str()),
         ("client 1", "read(0)"),

@@ -145,6 +145,12 @@ fn datagrams(play: &mut Play) -> Result<()> {
 fn nobody(play: &mut Play) -> Result<()> {
     play.udp();
     play.server("server", LESSON, &[])?;
+    play.reading(
+        listens(),
+        &[("server", "recvfrom(3)")],
+        &[udp_server()],
+        step("The kernel's table", "One socket, bound to port 9006."),
+    )?;
     play.program("server")?.kill()?;
     play.client("connected client", CLIENT, &[])?;
     let client = play.program("connected client")?;
@@ -158,12 +164,9 @@ fn nobody(play: &mut Play) -> Result<()> {
     client.expect("send> ")?;
     let mut tellings = vec![
         step(
-            "The server has been here, and is gone",
-            "Its port belongs to nobody now.",
+            "The server is ended",
+            "As by Ctrl-C. Its port belongs to nobody now.",
         )
-        .call("server", "socket")
-        .call("server", "bind")
-        .call("server", "recvfrom")
         .act("server", "is killed"),
         step(
             "A connected client sends",

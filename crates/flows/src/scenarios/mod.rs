@@ -7,6 +7,7 @@ use crate::{Calls, Flow, Play};
 
 mod common;
 mod l01;
+mod l03;
 mod l05;
 pub mod words;
 
@@ -27,6 +28,7 @@ pub const ALL: &[Scenario] = &[
     l01::CONVERSATION,
     l01::SECOND_CLIENT,
     l01::UNREAD,
+    l03::THREE_CLIENTS,
     l05::DATAGRAMS,
     l05::NOBODY,
 ];

@@ -1,0 +1,93 @@
+//! What the threads of a program wait for, and which ports it holds: `/proc`
+//! of Linux, see proc(5). Elsewhere each is `None`.
+
+use std::fs;
+
+use crate::proc::address;
+
+/// The threads of a process, the main one first, then the youngest last.
+pub fn thread_ids(process: u32) -> Option<Vec<u32>> {
+    let tasks = fs::read_dir(format!("/proc/{process}/task")).ok()?;
+    let mut ids: Vec<u32> = tasks
+        .filter_map(|task| task.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    ids.sort_unstable();
+    Some(ids)
+}
+
+/// The system call in which a thread sleeps, and its first argument, for
+/// example `("accept4", 3)`. `None` if it runs, is stopped, or is in a call
+/// that has no name here; see proc(5), `/proc/PID/syscall`.
+pub fn blocked_in(thread: u32) -> Option<(&'static str, u64)> {
+    let stat = fs::read_to_string(format!("/proc/{thread}/stat")).ok()?;
+    // Interruptible sleep, and not the stop of a tracer at the call's edge.
+    if !stat.rsplit_once(')')?.1.starts_with(" S") {
+        return None;
+    }
+    let call = fs::read_to_string(format!("/proc/{thread}/syscall")).ok()?;
+    let mut words = call.split_whitespace();
+    let number: u32 = words.next()?.parse().ok()?;
+    let (_, name) = CALLS.iter().find(|(call, _)| *call == number)?;
+    let argument = words.next()?.trim_start_matches("0x");
+    Some((name, u64::from_str_radix(argument, 16).ok()?))
+}
+
+/// The ports of the sockets that a process holds, each once.
+pub fn ports(process: u32) -> Option<Vec<u16>> {
+    let held: Vec<String> = fs::read_dir(format!("/proc/{process}/fd"))
+        .ok()?
+        .filter_map(|fd| fs::read_link(fd.ok()?.path()).ok())
+        .filter_map(|target| {
+            let target = target.to_str()?.strip_prefix("socket:[")?;
+            Some(target.trim_end_matches(']').to_owned())
+        })
+        .collect();
+    let mut ports: Vec<u16> = ["tcp", "tcp6", "udp", "udp6"]
+        .iter()
+        .filter_map(|table| {
+            fs::read_to_string(format!("/proc/net/{table}")).ok()
+        })
+        .flat_map(|table| {
+            let lines = table.lines().skip(1);
+            lines
+                .filter_map(|line| owned_port(line, &held))
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    ports.sort_unstable();
+    ports.dedup();
+    Some(ports)
+}
+
+fn owned_port(line: &str, inodes: &[String]) -> Option<u16> {
+    let mut fields = line.split_whitespace();
+    let local = fields.nth(1)?;
+    let inode = fields.nth(7)?;
+    let held = inodes.iter().any(|held| held == inode);
+    held.then(|| address(local)).flatten().map(|a| a.port())
+}
+
+/// The numbers of the system calls in which the course's programs block.
+#[cfg(target_arch = "x86_64")]
+const CALLS: [(u32, &str); 8] = [
+    (0, "read"),
+    (7, "poll"),
+    (42, "connect"),
+    (44, "sendto"),
+    (45, "recvfrom"),
+    (202, "futex"),
+    (230, "clock_nanosleep"),
+    (288, "accept4"),
+];
+/// The same for the architectures that share the newer table.
+#[cfg(not(target_arch = "x86_64"))]
+const CALLS: [(u32, &str); 8] = [
+    (63, "read"),
+    (73, "ppoll"),
+    (98, "futex"),
+    (115, "clock_nanosleep"),
+    (203, "connect"),
+    (206, "sendto"),
+    (207, "recvfrom"),
+    (242, "accept4"),
+];
