@@ -8,7 +8,7 @@ use anyhow::Result;
 
 use crate::draw::{Layout, body, escape, head};
 use crate::{
-    Event, Flow, Phase, Reading, Side, Socket, Step, folder, scenarios,
+    Event, Flow, Phase, Reading, Side, Socket, Step, folder, scenarios, states,
 };
 
 /// Every figure: its path and its text, made from the recordings.
@@ -16,13 +16,15 @@ use crate::{
 /// # Errors
 /// A recording is missing.
 pub fn pages() -> Result<Vec<(PathBuf, String)>> {
-    let mut pages = Vec::new();
-    for scenario in scenarios::ALL {
-        let flow = Flow::load(scenario.name)?;
-        let path = folder().join(format!("{}.html", flow.name));
-        pages.push((path, figure(&flow)));
-    }
-    Ok(pages)
+    let flows = scenarios::ALL.iter().map(|s| Flow::load(s.name));
+    let flows: Vec<_> = flows.collect::<Result<_>>()?;
+    let mut pages: Vec<_> = flows
+        .iter()
+        .map(|flow| (format!("{}.html", flow.name), figure(flow)))
+        .collect();
+    pages.push(("states.html".to_owned(), states::figure(&flows)));
+    let place = |(name, text)| (folder().join(name), text);
+    Ok(pages.into_iter().map(place).collect())
 }
 
 /// The figure of one recording. No line of it is blank: a blank line would

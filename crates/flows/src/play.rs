@@ -38,6 +38,7 @@ pub struct Play {
     clients: BTreeMap<u16, String>,
     backlog: Option<usize>,
     players: Vec<Player>,
+    time_waits_lost: Option<u64>,
 }
 
 struct Player {
@@ -230,6 +231,7 @@ impl Play {
             clients: BTreeMap::new(),
             backlog: None,
             players: Vec::new(),
+            time_waits_lost: proc::time_waits_lost(),
         })
     }
 
@@ -387,7 +389,17 @@ impl Play {
             return Err(trouble);
         }
         if let Err(failure) = waited {
-            bail!("{failure}\nwaited for {sockets:?}\n\nfound {seen:#?}");
+            let lost = match proc::time_waits_lost() > self.time_waits_lost {
+                true => {
+                    "\nOther programs have filled this machine's table of \
+                     TIME-WAIT: end them, wait a minute, and try again.\n"
+                }
+                false => "",
+            };
+            bail!(
+                "{failure}\n{lost}\nwaited for {sockets:?}\n\n\
+                 found {seen:#?}"
+            );
         }
         if self.calls == Calls::Traced {
             self.tell(tellings)?;

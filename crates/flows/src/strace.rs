@@ -108,7 +108,8 @@ fn parse(line: &str) -> Option<Call> {
     let (args, end) = split(rest);
     let result = end.and_then(|end| {
         let result = end.trim_start().strip_prefix('=')?.trim();
-        Some(result.to_owned())
+        // A call in which the program was killed never returned.
+        (!result.starts_with('?')).then(|| result.to_owned())
     });
     Some(Call {
         name: name.to_owned(),

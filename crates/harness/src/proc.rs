@@ -105,6 +105,17 @@ pub fn tcp_rows(port: u16) -> Option<Vec<TcpRow>> {
     )
 }
 
+/// How many connections this machine could not keep in TIME-WAIT, because
+/// `net.ipv4.tcp_max_tw_buckets` others were (man page tcp(7)).
+pub fn time_waits_lost() -> Option<u64> {
+    let counters = fs::read_to_string("/proc/net/netstat").ok()?;
+    let mut lines = counters.lines().filter(|l| l.starts_with("TcpExt:"));
+    let names = lines.next()?.split(' ');
+    let mut values = names.zip(lines.next()?.split(' '));
+    let lost = values.find(|(name, _)| *name == "TCPTimeWaitOverflow")?;
+    lost.1.parse().ok()
+}
+
 /// How often the first thread of a process has left the processor by itself,
 /// to wait for something. A thread that spins does not.
 pub fn pauses(process: u32) -> Option<u64> {

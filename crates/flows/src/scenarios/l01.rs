@@ -270,11 +270,9 @@ fn conversation(play: &mut Play) -> Result<()> {
             .act("client", "the person types Ctrl-D")
             .call("client", "read")
             .call("client", "shutdown")
-            .passes("client", Client, "FIN-WAIT-1", CLOSING)
             .packet("client", Client, "FIN, ACK", CLOSING)
-            .passes("client", Server, "CLOSE-WAIT", CLOSING)
-            .packet("client", Server, "ACK", CLOSING)
-            .passes("client", Client, "FIN-WAIT-2", CLOSING),
+            .passes("client", Client, "FIN-WAIT-1", CLOSING)
+            .passes("client", Server, "CLOSE-WAIT", CLOSING),
             step(
                 "The server's recv returns 0",
                 "The end of the stream. It is not an empty message, and it \
@@ -286,14 +284,15 @@ fn conversation(play: &mut Play) -> Result<()> {
             step(
                 "The server closes",
                 "The stream goes out of scope. Its kernel sends FIN in the \
-                 other direction, and the connection is over on this side as \
-                 soon as that is acknowledged.",
+                 other direction; the same segment can acknowledge the \
+                 client's. The connection is over on this side as soon as \
+                 this FIN is acknowledged.",
             )
             .rust("drop(stream), at the end of converse")
             .python("conn.close()")
             .call("server", "close")
-            .passes("client", Server, "LAST-ACK", CLOSING)
             .packet("client", Server, "FIN, ACK", CLOSING)
+            .passes("client", Server, "LAST-ACK", CLOSING)
             .packet("client", Client, "ACK", CLOSING)
             .passes("client", Server, "CLOSED", CLOSING),
             step(
@@ -649,6 +648,7 @@ fn unread(play: &mut Play) -> Result<()> {
             .call("probe's keyboard", "read")
             .call("probe's keyboard", "shutdown")
             .packet("probe", Client, "FIN, ACK", CLOSING)
+            .passes("probe", Client, "FIN-WAIT-1", CLOSING)
             .packet("probe", Server, "ACK", CLOSING),
         ],
         &[("server", "read(0)")],

@@ -8,6 +8,7 @@ use crate::{Calls, Flow, Play};
 mod common;
 mod l01;
 mod l03;
+mod l04;
 mod l05;
 pub mod words;
 
@@ -29,6 +30,7 @@ pub const ALL: &[Scenario] = &[
     l01::SECOND_CLIENT,
     l01::UNREAD,
     l03::THREE_CLIENTS,
+    l04::FIVE_CLIENTS,
     l05::DATAGRAMS,
     l05::NOBODY,
 ];
