@@ -1,11 +1,19 @@
 //! Lesson 04 does what its chapter says, with good clients and bad ones.
 
 use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
+
+use assert_cmd::cargo::cargo_bin;
+use harness::{Fault, Lab, Peer, Program, Result, Transcript, proc};
+use predicates::prelude::*;
+use predicates::str::contains;
 
 // The pool's own tests stand here, not in `pool.rs`: lesson 06 copies that
 // file as it is, and would carry its tests along. A package with only a
@@ -15,8 +23,714 @@ mod pool;
 
 use pool::ThreadPool;
 
+const CHUNK_SIZES: [usize; 6] = [1, 2, 3, 5, 1024, 4096];
+/// The two numbers of the lesson.
+const WORKERS: usize = 4;
+const QUEUE: usize = 4;
+/// An hour: in these tests nobody is sent away for being silent.
+const NO_DEADLINE: &str = "3600000";
 /// Only a test that fails waits for it.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+fn server_path() -> &'static Path {
+    cargo_bin!("lesson-04-thread-pool")
+}
+
+fn start_server(lab: &Lab, millis: &str) -> Result<(Program, SocketAddr)> {
+    let args = ["127.0.0.1:0", millis];
+    let mut server = lab.start("server", server_path(), &args)?;
+    let addr = server.listening()?;
+    Ok((server, addr))
+}
+
+fn start_client(lab: &Lab, addr: SocketAddr) -> Result<Program> {
+    let path = harness::binary("lesson-01-single-client", "client")?;
+    lab.start("client", &path, &[&addr.to_string()])
+}
+
+/// Runs the server where it should end by itself.
+fn run(args: &[&str]) -> assert_cmd::assert::Assert {
+    assert_cmd::Command::new(server_path())
+        .args(args)
+        .env_remove("RUST_BACKTRACE")
+        .timeout(PATIENCE)
+        .assert()
+}
+
+fn connect(lab: &Lab, addr: SocketAddr, count: usize) -> Result<Vec<Peer>> {
+    (1..=count)
+        .map(|number| lab.connect(&format!("client {number}"), addr))
+        .collect()
+}
+
+fn echo(peer: &mut Peer, text: &str) -> Result {
+    peer.send(text)?;
+    peer.expect(text)
+}
+
+/// As many clients as there are workers, each of them being served.
+fn occupy_workers(lab: &Lab, addr: SocketAddr) -> Result<Vec<Peer>> {
+    let mut peers = connect(lab, addr, WORKERS)?;
+    for peer in &mut peers {
+        echo(peer, "I am here\n")?;
+    }
+    Ok(peers)
+}
+
+/// As many clients as there are workers are served at once, so no worker is
+/// lost, and none has been added.
+fn good_clients_are_served(
+    lab: &Lab,
+    server: &Program,
+    addr: SocketAddr,
+) -> Result {
+    for mut good in occupy_workers(lab, addr)? {
+        good.half_close()?;
+        good.expect_end()?;
+    }
+    if let Some(threads) = proc::threads(server.id()) {
+        assert_eq!(threads, 1 + WORKERS, "main and the workers");
+    }
+    Ok(())
+}
+
+fn joined(thread: thread::JoinHandle<Result>) -> Result {
+    thread
+        .join()
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+fn lines(output: &[u8]) -> usize {
+    output.iter().filter(|&&byte| byte == b'\n').count()
+}
+
+/// What the server says when the deadline strikes for `peer`.
+fn struck(peer: &Peer, deadline: &str) -> Result<String> {
+    let local = peer.local_addr()?;
+    Ok(format!(
+        "{local}: no byte in or out for {deadline}, closed\n"
+    ))
+}
+
+// The echo.
+
+#[test]
+fn every_byte_comes_back_whatever_the_size_of_the_chunks() -> Result {
+    let lab = Lab::new();
+    let (mut server, addr) = start_server(&lab, NO_DEADLINE)?;
+    let bytes: Vec<u8> = (0..=255).cycle().take(20_000).collect();
+    for size in CHUNK_SIZES {
+        let mut a = lab.connect("a", addr)?;
+        let local = a.local_addr()?;
+        let sending = a.send_in_background(bytes.clone(), size);
+        a.expect(&bytes)?;
+        joined(sending)?;
+        a.half_close()?;
+        a.expect_end()?;
+        server.expect_line(&format!("{local} connected"))?;
+        let bye = format!("{local} closed the connection after 20000 bytes");
+        server.expect_line(&bye)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_left_is_sent_after_a_half_close() -> Result {
+    let lab = Lab::new();
+    let (mut server, addr) = start_server(&lab, NO_DEADLINE)?;
+    let bytes: Vec<u8> = (0..=255).cycle().take(100_000).collect();
+    let mut a = lab.connect("a", addr)?;
+    a.send(&bytes)?;
+    a.half_close()?;
+    assert!(a.rest()? == bytes, "not what was sent");
+    server.expect(" closed the connection after 100000 bytes\n")?;
+    Ok(())
+}
+
+#[test]
+fn a_client_is_two_lines_however_much_it_says() -> Result {
+    let lab = Lab::new();
+    let (mut server, addr) = start_server(&lab, NO_DEADLINE)?;
+    let mut a = lab.connect("a", addr)?;
+    for _ in 0..100 {
+        echo(&mut a, "hello\n")?;
+    }
+    a.close();
+    server.expect(" closed the connection after 600 bytes\n")?;
+    assert_eq!(lines(&server.printed()), 3);
+    assert_eq!(String::from_utf8_lossy(&server.complained()), "");
+    Ok(())
+}
+
+// Few workers, many clients.
+
+#[test]
+fn as_many_clients_as_workers_are_served_while_all_stay() -> Result {
+    let lab = Lab::new();
+    let (_server, addr) = start_server(&lab, NO_DEADLINE)?;
+    let mut clients = occupy_workers(&lab, addr)?;
+    for client in clients.iter_mut().rev() {
+        echo(client, "still here\n")?;
+    }
+    Ok(())
+}
+
+#[test]
+fn one_client_more_is_not_served_while_they_all_stay() -> Result {
+    let lab = Lab::new();
+    let (mut server, addr) = start_server(&lab, NO_DEADLINE)?;
+    let mut served = occupy_workers(&lab, addr)?;
+    let mut next = lab.connect("next", addr)?;
+    let local = next.local_addr()?;
+    server.expect(&format!("{local} connected\n"))?;
+    let waiting = "I wait. ".repeat(1000);
+    next.send(&waiting)?;
+    for client in &mut served {
+        echo(client, "still here\n")?;
+    }
+    assert!(next.has_nothing()?, "one client too many was served");
+
+    served.remove(0).close();
+    next.expect(waiting)
+}
+
+#[test]
+fn a_thousand_clients_in_turn_share_the_same_threads() -> Result {
+    let lab = Lab::new();
+    let (server, addr) = start_server(&lab, NO_DEADLINE)?;
+    for _ in 0..1000 {
+        echo(&mut lab.connect("a", addr)?, "hello\n")?;
+    }
+    good_clients_are_served(&lab, &server, addr)
+}
+
+/// More than workers, queue and backlog hold together.
+#[test]
+fn two_hundred_clients_at_once_are_all_served() -> Result {
+    let lab = Lab::new();
+    let (server, addr) = start_server(&lab, NO_DEADLINE)?;
+    let client = |lab: Lab| {
+        move || -> Result {
+            let mut a = lab.connect("a", addr)?;
+            echo(&mut a, "hello\n")?;
+            a.half_close()?;
+            a.expect_end()
+        }
+    };
+    let clients: Vec<_> = (0..200)
+        .map(|_| thread::spawn(client(lab.clone())))
+        .collect();
+    for client in clients {
+        joined(client)?;
+    }
+    good_clients_are_served(&lab, &server, addr)
+}
+
+/// Four are served, four wait in the queue, and the main thread has one in
+/// its hand, for which there is no room yet.
+#[test]
+fn no_client_is_accepted_while_the_queue_is_full() -> Result {
+    let lab = Lab::new();
+    let (mut server, addr) = start_server(&lab, NO_DEADLINE)?;
+    let mut clients = connect(&lab, addr, WORKERS + QUEUE + 1)?;
+    for client in &clients {
+        let local = client.local_addr()?;
+        server.expect_line(&format!("{local} connected"))?;
+    }
+    let next = lab.connect("next", addr)?;
+    for client in &mut clients[..WORKERS] {
+        echo(client, "still here\n")?;
+    }
+    let first = clients.remove(0);
+    let gone = first.local_addr()?;
+    first.close();
+    let bye = format!("{gone} closed the connection after 11 bytes");
+    server.expect_line(&bye)?;
+    let local = next.local_addr()?;
+    server.expect_line(&format!("{local} connected"))
+}
+
+/// The connections that the kernel has made and no program has accepted.
+#[cfg(target_os = "linux")]
+fn in_the_backlog(addr: SocketAddr) -> Option<usize> {
+    proc::tcp_table()?
+        .into_iter()
+        .find(|row| row.local == addr && row.state == "LISTEN")
+        .map(|row| row.receive_queue)
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn clients_beyond_the_queue_wait_in_the_kernels_backlog() -> Result {
+    let lab = Lab::new();
+    let (server, addr) = start_server(&lab, NO_DEADLINE)?;
+    let mut clients = connect(&lab, addr, WORKERS + QUEUE + 1 + 3)?;
+    lab.wait_until("3 in the backlog", || in_the_backlog(addr) == Some(3))?;
+    for client in &mut clients[..WORKERS] {
+        echo(client, "still here\n")?;
+    }
+    assert_eq!(in_the_backlog(addr), Some(3));
+    clients.remove(0).close();
+    lab.wait_until("2 in the backlog", || in_the_backlog(addr) == Some(2))?;
+    drop(clients);
+    lab.wait_until("an empty backlog", || in_the_backlog(addr) == Some(0))?;
+    good_clients_are_served(&lab, &server, addr)
+}
+
+/// Lesson 03 runs out of descriptors here; this server holds nine clients.
+#[test]
+#[cfg(target_os = "linux")]
+fn sixty_clients_do_not_use_up_thirty_two_descriptors() -> Result {
+    let lab = Lab::new();
+    let (server, addr) = start_with_descriptors(&lab, "32:32")?;
+    let before = proc::descriptors(server.id());
+    let held = WORKERS + QUEUE + 1;
+    let clients = connect(&lab, addr, 60)?;
+    let wanted = Some(60 - held);
+    lab.wait_until("51 in the backlog", || in_the_backlog(addr) == wanted)?;
+    let now = proc::descriptors(server.id());
+    assert_eq!(now, before.map(|count| count + held));
+    drop(clients);
+    good_clients_are_served(&lab, &server, addr)?;
+    assert_eq!(String::from_utf8_lossy(&server.complained()), "");
+    Ok(())
+}
+
+#[test]
+fn clients_that_left_while_they_waited_are_soon_done_with() -> Result {
+    let lab = Lab::new();
+    let (mut server, addr) = start_server(&lab, NO_DEADLINE)?;
+    let served = occupy_workers(&lab, addr)?;
+    drop(connect(&lab, addr, 20)?);
+    drop(served);
+    for _ in 0..WORKERS + 20 {
+        server.expect(" closed the connection after ")?;
+    }
+    good_clients_are_served(&lab, &server, addr)
+}
+
+// The deadline.
+
+#[test]
+fn an_idle_client_is_closed_when_the_deadline_strikes() -> Result {
+    let lab = Lab::new();
+    let (mut server, addr) = start_server(&lab, "200")?;
+    let mut idle = lab.connect("idle", addr)?;
+    server.expect_error(&struck(&idle, "200ms")?)?;
+    idle.expect_end()?;
+    assert_eq!(lines(&server.complained()), 1);
+    good_clients_are_served(&lab, &server, addr)
+}
+
+#[test]
+fn a_client_that_falls_silent_is_closed_when_the_deadline_strikes() -> Result {
+    let lab = Lab::new();
+    let (mut server, addr) = start_server(&lab, "200")?;
+    let mut a = lab.connect("a", addr)?;
+    echo(&mut a, "hello\n")?;
+    server.expect_error(&struck(&a, "200ms")?)?;
+    a.expect_end()?;
+    good_clients_are_served(&lab, &server, addr)
+}
+
+/// Without a deadline, the fifth client would wait as long as they stay.
+#[test]
+fn as_many_idle_clients_as_workers_freeze_it_until_the_deadline() -> Result {
+    let lab = Lab::new();
+    let (mut server, addr) = start_server(&lab, "3000")?;
+    let mut idle = connect(&lab, addr, WORKERS)?;
+    let mut fifth = start_client(&lab, addr)?;
+    for _ in 0..WORKERS + 1 {
+        server.expect(" connected\n")?;
+    }
+    fifth.expect("send> ")?;
+    fifth.type_line("Is anybody there?");
+    fifth.expect("received: Is anybody there?\nsend> ")?;
+
+    let mut complaints = String::new();
+    for peer in &mut idle {
+        peer.expect_end()?;
+        complaints += &struck(peer, "3s")?;
+    }
+    fifth.end_input();
+    server.expect(" closed the connection after 18 bytes\n")?;
+    fifth.expect_exit(0)?;
+
+    // The deadlines strike together; the page shows them in the clients' order.
+    let seen = server.screen();
+    let at = seen.find(": no byte").unwrap_or_default();
+    let start = seen[..at].rfind('\n').unwrap_or_default() + 1;
+    let (before, rest) = seen.split_at(start);
+    let (said, behind) = rest.split_at(complaints.len());
+    for complaint in complaints.lines() {
+        assert!(said.contains(complaint), "{complaint:?} not in {said}");
+    }
+    let mut scene = Transcript::new(&lab, "04-frozen", addr);
+    let command = format!("cargo run -p lesson-04-thread-pool -- {addr} 3000");
+    let text = format!("$ {command}\n{before}{complaints}{behind}");
+    scene.text("server", &text);
+    scene.terminal("fifth", "cargo run --bin client", &fifth);
+    scene.check()?;
+    good_clients_are_served(&lab, &server, addr)
+}
+
+#[test]
+fn clients_that_never_read_lose_their_workers_too() -> Result {
+    let lab = Lab::new();
+    let (mut server, addr) = start_server(&lab, "200")?;
+    let clients = connect(&lab, addr, WORKERS)?;
+    // More than both kernels keep for a connection.
+    let sending: Vec<_> = clients
+        .iter()
+        .map(|client| client.send_in_background(vec![0; 64 << 20], 1 << 16))
+        .collect();
+    for thread in sending {
+        let failure = joined(thread).err().map(|failure| *failure.fault);
+        assert_eq!(failure, Some(Fault::Reset));
+    }
+    for _ in 0..WORKERS {
+        server.expect_error(": no byte in or out for 200ms, closed\n")?;
+    }
+    good_clients_are_served(&lab, &server, addr)
+}
+
+/// Two idle clients, one after the other, are the clock of this test.
+#[test]
+fn a_client_that_sends_now_and_then_keeps_its_worker() -> Result {
+    let lab = Lab::new();
+    let (mut server, addr) = start_server(&lab, "300")?;
+    let mut slow = lab.connect("slow", addr)?;
+    let enough = Arc::new(AtomicBool::new(false));
+    let stop = Arc::clone(&enough);
+    let dripping = thread::spawn(move || {
+        while !stop.load(Ordering::SeqCst) {
+            echo(&mut slow, "x")?;
+        }
+        slow.half_close()?;
+        slow.expect_end()
+    });
+    for _ in 0..2 {
+        let mut idle = lab.connect("idle", addr)?;
+        server.expect_error(&struck(&idle, "300ms")?)?;
+        idle.expect_end()?;
+    }
+    enough.store(true, Ordering::SeqCst);
+    joined(dripping)?;
+    assert_eq!(lines(&server.complained()), 2);
+    Ok(())
+}
+
+/// On Linux a stop interrupts a read that has a deadline: signal(7).
+#[test]
+#[cfg(target_os = "linux")]
+fn a_server_that_was_stopped_goes_on_with_its_clients() -> Result {
+    let lab = Lab::new();
+    let (server, addr) = start_server(&lab, NO_DEADLINE)?;
+    let mut clients = occupy_workers(&lab, addr)?;
+    let pid = server.id().to_string();
+    let state = || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+        stat.ok()?.rsplit_once(") ")?.1.chars().next()
+    };
+    let signal = |name| Command::new("kill").arg(name).arg(&pid).status();
+    for _ in 0..5 {
+        assert!(signal("-STOP").is_ok_and(|status| status.success()));
+        lab.wait_until("be stopped", || state() == Some('T'))?;
+        assert!(signal("-CONT").is_ok_and(|status| status.success()));
+        lab.wait_until("go on", || state() != Some('T'))?;
+        for client in &mut clients {
+            echo(client, "still here\n")?;
+        }
+    }
+    assert_eq!(String::from_utf8_lossy(&server.complained()), "");
+    Ok(())
+}
+
+// Attacks.
+
+/// They end the pool of a well-known tutorial, in which a worker that meets
+/// such a client panics.
+#[test]
+fn five_clients_that_connect_and_close_do_nothing() -> Result {
+    let lab = Lab::new();
+    let (mut server, addr) = start_server(&lab, NO_DEADLINE)?;
+    for _ in 0..5 {
+        lab.connect("a", addr)?.close();
+        server.expect(" closed the connection after 0 bytes\n")?;
+    }
+    good_clients_are_served(&lab, &server, addr)?;
+    assert_eq!(String::from_utf8_lossy(&server.complained()), "");
+    Ok(())
+}
+
+#[test]
+fn a_client_that_resets_is_one_line_and_costs_no_worker() -> Result {
+    let lab = Lab::new();
+    let (mut server, addr) = start_server(&lab, NO_DEADLINE)?;
+    for _ in 0..2 * WORKERS {
+        let mut a = lab.connect("a", addr)?;
+        let local = a.local_addr()?;
+        echo(&mut a, "half a mess")?;
+        a.reset()?;
+        server.expect_error(&format!("{local}: "))?;
+    }
+    good_clients_are_served(&lab, &server, addr)?;
+    assert_eq!(lines(&server.complained()), 2 * WORKERS);
+    Ok(())
+}
+
+#[test]
+fn clients_that_reset_while_they_wait_cost_no_worker() -> Result {
+    let lab = Lab::new();
+    let (mut server, addr) = start_server(&lab, NO_DEADLINE)?;
+    let served = occupy_workers(&lab, addr)?;
+    for waiting in connect(&lab, addr, QUEUE)? {
+        let local = waiting.local_addr()?;
+        server.expect(&format!("{local} connected\n"))?;
+        waiting.reset()?;
+    }
+    drop(served);
+    for _ in 0..QUEUE {
+        server.expect_error("\n")?;
+    }
+    good_clients_are_served(&lab, &server, addr)
+}
+
+// The machine says no.
+
+#[cfg(target_os = "linux")]
+fn start_with_descriptors(
+    lab: &Lab,
+    limits: &str,
+) -> Result<(Program, SocketAddr)> {
+    let mut command = Command::new("prlimit");
+    command
+        .arg(format!("--nofile={limits}"))
+        .arg(server_path())
+        .args(["127.0.0.1:0", NO_DEADLINE]);
+    let mut server = lab.start_command("server", command)?;
+    let addr = server.listening()?;
+    Ok((server, addr))
+}
+
+/// Three standard streams, the listener, and two clients: six descriptors.
+#[test]
+#[cfg(target_os = "linux")]
+fn out_of_descriptors_it_serves_again_when_a_client_leaves() -> Result {
+    let lab = Lab::new();
+    let (mut server, addr) = start_with_descriptors(&lab, "6:6")?;
+    let mut a = lab.connect("a", addr)?;
+    echo(&mut a, "first\n")?;
+    let mut b = lab.connect("b", addr)?;
+    echo(&mut b, "second\n")?;
+    let mut c = lab.connect("c", addr)?;
+    server.expect_error("cannot accept a client, trying again: ")?;
+    echo(&mut b, "still here\n")?;
+    a.close();
+    echo(&mut c, "at last\n")?;
+    // It said so once, and once more because there was a success between.
+    server.expect_error("cannot accept a client, trying again: ")?;
+    echo(&mut b, "still here\n")?;
+    assert_eq!(lines(&server.complained()), 2);
+    let used = proc::cpu_time(server.id()).unwrap_or_default();
+    assert!(used < Duration::from_millis(500), "used {used:?}");
+    Ok(())
+}
+
+/// No machine has room for a stack of 2 to the power of 60 bytes.
+#[test]
+fn workers_that_cannot_be_started_are_one_clear_message() {
+    assert_cmd::Command::new(server_path())
+        .arg("127.0.0.1:0")
+        .env_remove("RUST_BACKTRACE")
+        .env("RUST_MIN_STACK", (1_u64 << 60).to_string())
+        .timeout(PATIENCE)
+        .assert()
+        .code(1)
+        .stdout("")
+        .stderr(contains("cannot start 4 threads: "))
+        .stderr(contains("panicked").not());
+}
+
+// Arguments.
+
+#[test]
+fn zero_and_nonsense_are_refused_as_a_deadline() {
+    for millis in ["0", "", "-1", "1.5", "soon", "1s", "١"] {
+        run(&["127.0.0.1:0", millis])
+            .code(1)
+            .stdout("")
+            .stderr(contains("[DEADLINE_MS]"))
+            .stderr(contains("panicked").not());
+    }
+}
+
+#[test]
+fn a_third_argument_is_refused_with_the_usage() {
+    run(&["127.0.0.1:0", "200", "again"])
+        .code(1)
+        .stdout("")
+        .stderr(contains("usage: lesson-04-thread-pool [HOST:PORT]"));
+}
+
+#[test]
+fn what_is_not_an_address_is_refused_with_an_example() {
+    for addr in ["", "nonsense", "127.0.0.1", "127.0.0.1:99999", "::1", ":1"] {
+        run(&[addr])
+            .code(1)
+            .stdout("")
+            .stderr(contains("such as 127.0.0.1:9007"))
+            .stderr(contains("panicked").not());
+    }
+}
+
+#[test]
+fn a_port_in_use_is_refused_with_what_to_do() -> Result {
+    let lab = Lab::new();
+    let (_server, addr) = start_server(&lab, NO_DEADLINE)?;
+    let addr = addr.to_string();
+    run(&[&addr])
+        .code(1)
+        .stdout("")
+        .stderr(contains(format!("cannot listen on {addr}: ")))
+        .stderr(contains("give a free HOST:PORT"));
+    Ok(())
+}
+
+#[test]
+#[cfg(unix)]
+fn an_argument_that_is_not_utf8_is_refused_without_a_panic() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let broken = OsStr::from_bytes(b"\xff:1");
+    for args in [vec![broken], vec![OsStr::new("127.0.0.1:0"), broken]] {
+        assert_cmd::Command::new(server_path())
+            .args(args)
+            .timeout(PATIENCE)
+            .assert()
+            .code(1)
+            .stderr(contains("panicked").not());
+    }
+}
+
+#[test]
+fn a_name_and_an_ipv6_address_work() -> Result {
+    let lab = Lab::new();
+    for addr in ["localhost:0", "[::1]:0"] {
+        let mut server = lab.start("server", server_path(), &[addr])?;
+        let mut a = lab.connect("a", server.listening()?)?;
+        echo(&mut a, "hello\n")?;
+    }
+    Ok(())
+}
+
+// What it costs.
+
+/// The system calls of one client with a hundred requests, as strace saw
+/// them; without `futex`, whose number the scheduler decides.
+#[cfg(target_os = "linux")]
+fn system_calls_of_a_client(lab: &Lab, deadline: &[&str]) -> Result<String> {
+    let mut server = {
+        let args = [&["127.0.0.1:0"], deadline].concat();
+        lab.start("server", server_path(), &args)?
+    };
+    let addr = server.listening()?;
+    let pid = server.id().to_string();
+    let args = ["-f", "-s", "100", "-e", "trace=!futex", "-p", &pid];
+    let mut strace = lab.start("strace", Path::new("strace"), &args)?;
+    strace.expect_error(" attached with 5 threads\n")?;
+    let mut a = lab.connect("a", addr)?;
+    for _ in 0..100 {
+        echo(&mut a, "hello\n")?;
+    }
+    a.close();
+    strace.expect_error("closed the connection after 600 bytes")?;
+    strace.expect_error("close(")?;
+    Ok(String::from_utf8_lossy(&strace.complained()).into_owned())
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+#[ignore = "needs strace"]
+fn a_request_is_two_system_calls() -> Result {
+    let calls = system_calls_of_a_client(&Lab::new(), &[])?;
+    // One more read, for the end of the stream.
+    assert_eq!(calls.matches("recvfrom(").count(), 101, "{calls}");
+    assert_eq!(calls.matches("sendto(").count(), 100, "{calls}");
+    Ok(())
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+#[ignore = "needs strace"]
+fn a_connection_costs_no_more_than_its_lines_and_its_deadline() -> Result {
+    let calls = system_calls_of_a_client(&Lab::new(), &[])?;
+    let count = |name| calls.matches(name).count();
+    assert_eq!(count("write(1,"), 2, "{calls}");
+    assert_eq!(count("setsockopt("), 2, "{calls}");
+    assert_eq!(count("clone"), 0, "{calls}");
+    assert_eq!(count("mmap("), 0, "{calls}");
+    Ok(())
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+#[ignore = "needs strace"]
+fn the_deadline_is_thirty_seconds_unless_told_otherwise() -> Result {
+    for (args, seconds) in [(&[][..], 30), (&["1000"], 1)] {
+        let calls = system_calls_of_a_client(&Lab::new(), args)?;
+        // Some versions of strace show the structure, some its bytes.
+        let shown = [format!("tv_sec={seconds}"), format!("\"\\{seconds:o}\\")];
+        for option in ["SO_RCVTIMEO", "SO_SNDTIMEO"] {
+            let line = calls.lines().find(|line| line.contains(option));
+            let line = line.unwrap_or_default();
+            assert!(shown.iter().any(|text| line.contains(text)), "{line}");
+        }
+    }
+    Ok(())
+}
+
+// The lock held while working.
+
+#[test]
+fn jobs_under_the_queues_lock_run_one_at_a_time() -> Result {
+    let lab = Lab::new();
+    let path = harness::example("lesson-04-thread-pool", "lock-held")?;
+    let mut program = lab.start("lock-held", &path, &[])?;
+    for _ in 0..2 {
+        program.expect_line("a job started")?;
+        program.type_line("end a job");
+        program.expect_line("a job ended")?;
+    }
+    program.expect_exit(0)?;
+    recorded(&lab, &program)
+}
+
+#[test]
+fn the_same_jobs_on_the_pool_run_at_the_same_time() -> Result {
+    let lab = Lab::new();
+    let path = harness::example("lesson-04-thread-pool", "lock-released")?;
+    let mut program = lab.start("lock-released", &path, &[])?;
+    for _ in 0..2 {
+        program.expect_line("a job started")?;
+    }
+    for _ in 0..2 {
+        program.type_line("end a job");
+        program.expect_line("a job ended")?;
+    }
+    program.expect_exit(0)?;
+    recorded(&lab, &program)
+}
+
+fn recorded(lab: &Lab, example: &Program) -> Result {
+    let name = example.name();
+    let nobody = SocketAddr::from(([127, 0, 0, 1], 0));
+    let mut scene = Transcript::new(lab, "04", nobody);
+    let command =
+        format!("cargo run -p lesson-04-thread-pool --example {name}");
+    scene.terminal(name, &command, example);
+    scene.check()
+}
 
 // The pool.
 

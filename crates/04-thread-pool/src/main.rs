@@ -26,16 +26,13 @@
 mod pool;
 
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::num::NonZeroU32;
 use std::time::Duration;
 use std::{env, thread};
 
 use anyhow::{Context, anyhow, bail};
-
-use pool::ThreadPool;
 
 const DEFAULT_ADDR: &str = "127.0.0.1:9006";
 const HINT: &str = "give a free HOST:PORT of this machine, \
@@ -52,31 +49,37 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 // ANCHOR: server_flow
 fn main() -> anyhow::Result<()> {
     let args: Vec<_> = env::args_os().skip(1).collect();
-    let (addr, deadline) = match args.as_slice() {
-        [] => (DEFAULT_ADDR.into(), Some(DEADLINE)),
-        [addr] => (addr.to_string_lossy(), Some(DEADLINE)),
-        [addr, millis] => (addr.to_string_lossy(), milliseconds(millis)),
+    let addr = match args.as_slice() {
+        [] => DEFAULT_ADDR.into(),
+        [addr] | [addr, _] => addr.to_string_lossy(),
         _ => bail!(USAGE),
     };
-    let deadline = deadline.context(USAGE)?;
+    let deadline = match args.get(1) {
+        None => DEADLINE,
+        Some(millis) => {
+            milliseconds(&millis.to_string_lossy()).context(USAGE)?
+        }
+    };
     let listener = TcpListener::bind(&*addr)
         .map_err(|error| anyhow!("cannot listen on {addr}: {error}; {HINT}"))?;
-    let pool = ThreadPool::new(WORKERS, QUEUE).map_err(|error| {
+    let pool = pool::ThreadPool::new(WORKERS, QUEUE).map_err(|error| {
         anyhow!("cannot start {WORKERS} threads: {error}; end other programs")
     })?;
     println!("listening on {}", listener.local_addr()?);
     loop {
         let (stream, peer) = accept(&listener);
         println!("{peer} connected");
-        pool.submit(move || serve(stream, peer, deadline));
+        pool.submit(move || serve(&stream, peer, deadline));
     }
 }
 // ANCHOR_END: server_flow
 
-/// None for zero too: a socket has no deadline that is over at once.
-fn milliseconds(text: &OsStr) -> Option<Duration> {
-    let number: NonZeroU32 = text.to_str()?.parse().ok()?;
-    Some(Duration::from_millis(number.get().into()))
+/// None for zero as well, which a socket refuses.
+fn milliseconds(text: &str) -> Option<Duration> {
+    text.parse()
+        .ok()
+        .filter(|&n| n > 0)
+        .map(Duration::from_millis)
 }
 
 /// The next client. An error is said once, and does not end the server.
@@ -97,12 +100,11 @@ fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
 }
 
 // ANCHOR: serve
-fn serve(stream: TcpStream, peer: SocketAddr, deadline: Duration) {
-    use ErrorKind::{TimedOut, WouldBlock};
+fn serve(stream: &TcpStream, peer: SocketAddr, deadline: Duration) {
     let served = stream
         .set_read_timeout(Some(deadline))
         .and_then(|()| stream.set_write_timeout(Some(deadline)))
-        .and_then(|()| echo(&stream));
+        .and_then(|()| echo(stream));
     match served {
         Ok(count) => {
             println!("{peer} closed the connection after {count} bytes");
@@ -115,17 +117,14 @@ fn serve(stream: TcpStream, peer: SocketAddr, deadline: Duration) {
     }
 }
 
-// ANCHOR_END: serve
-
-// ANCHOR: echo
-/// Sends back what comes until the client half-closes; counts the bytes.
+/// Sends back what comes, until the client half-closes; counts the bytes.
 fn echo(mut stream: &TcpStream) -> io::Result<u64> {
     let mut buffer = [0; BUFFER_SIZE];
     let mut total = 0;
     loop {
         let count = match stream.read(&mut buffer) {
             // Linux: a read with a deadline was stopped, and goes on (Ctrl-Z).
-            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) if error.kind() == Interrupted => continue,
             result => result?,
         };
         if count == 0 {
@@ -135,4 +134,4 @@ fn echo(mut stream: &TcpStream) -> io::Result<u64> {
         total += count as u64;
     }
 }
-// ANCHOR_END: echo
+// ANCHOR_END: serve
