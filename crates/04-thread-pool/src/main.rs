@@ -54,12 +54,10 @@ fn main() -> anyhow::Result<()> {
         [addr] | [addr, _] => addr.to_string_lossy(),
         _ => bail!(USAGE),
     };
-    let deadline = match args.get(1) {
-        None => DEADLINE,
-        Some(millis) => {
-            milliseconds(&millis.to_string_lossy()).context(USAGE)?
-        }
-    };
+    let deadline = args
+        .get(1)
+        .map_or(Some(DEADLINE), |text| milliseconds(text))
+        .context(USAGE)?;
     let listener = TcpListener::bind(&*addr)
         .map_err(|error| anyhow!("cannot listen on {addr}: {error}; {HINT}"))?;
     let pool = pool::ThreadPool::new(WORKERS, QUEUE).map_err(|error| {
@@ -74,12 +72,10 @@ fn main() -> anyhow::Result<()> {
 }
 // ANCHOR_END: server_flow
 
-/// None for zero as well, which a socket refuses.
-fn milliseconds(text: &str) -> Option<Duration> {
-    text.parse()
-        .ok()
-        .filter(|&n| n > 0)
-        .map(Duration::from_millis)
+/// `None` for zero as well, which a socket refuses.
+fn milliseconds(text: &std::ffi::OsStr) -> Option<Duration> {
+    let number: u64 = text.to_str()?.parse().ok()?;
+    (number > 0).then(|| Duration::from_millis(number))
 }
 
 /// The next client. An error is said once, and does not end the server.
