@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
+#[cfg(unix)]
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -27,6 +28,7 @@ const CHUNK_SIZES: [usize; 6] = [1, 2, 3, 5, 1024, 4096];
 /// The two numbers of the lesson.
 const WORKERS: usize = 4;
 const QUEUE: usize = 4;
+const SERVER_COMMAND: &str = "cargo run -p lesson-04-thread-pool";
 /// An hour: in these tests nobody is sent away for being silent.
 const NO_DEADLINE: &str = "3600000";
 /// Only a test that fails waits for it.
@@ -231,24 +233,29 @@ fn two_hundred_clients_at_once_are_all_served() -> Result {
 #[test]
 fn no_client_is_accepted_while_the_queue_is_full() -> Result {
     let lab = Lab::new();
-    let (mut server, addr) = start_server(&lab, NO_DEADLINE)?;
+    let mut server = lab.start("server", server_path(), &["127.0.0.1:0"])?;
+    let addr = server.listening()?;
     let mut clients = connect(&lab, addr, WORKERS + QUEUE + 1)?;
     for client in &clients {
         let local = client.local_addr()?;
         server.expect_line(&format!("{local} connected"))?;
     }
-    let next = lab.connect("next", addr)?;
-    let mut first = clients.remove(0);
+    let tenth = lab.connect("tenth", addr)?;
+    let first = clients.remove(0);
     // Time enough to accept one more, if there were room.
     for _ in 0..100 {
-        echo(&mut first, "still here\n")?;
+        echo(&mut clients[0], "still here\n")?;
     }
     let gone = first.local_addr()?;
     first.close();
-    let bye = format!("{gone} closed the connection after 1100 bytes");
+    let bye = format!("{gone} closed the connection after 0 bytes");
     server.expect_line(&bye)?;
-    let local = next.local_addr()?;
-    server.expect_line(&format!("{local} connected"))
+    let local = tenth.local_addr()?;
+    server.expect_line(&format!("{local} connected"))?;
+
+    let mut scene = Transcript::new(&lab, "04-full", addr);
+    scene.terminal("server", SERVER_COMMAND, &server);
+    scene.check()
 }
 
 /// The connections that the kernel has made and no program has accepted.
@@ -401,8 +408,8 @@ fn as_many_idle_clients_as_workers_freeze_it_until_the_deadline() -> Result {
     let (before, rest) = screen.split_at(end);
     let behind = &rest[complaints.len()..];
     let mut scene = Transcript::new(&lab, "04-frozen", addr);
-    let command = format!("cargo run -p lesson-04-thread-pool -- {addr} 3000");
-    let text = format!("$ {command}\n{before}{complaints}{behind}");
+    let typed = format!("$ {SERVER_COMMAND} -- {addr} 3000\n");
+    let text = typed + before + &complaints + behind;
     scene.text("server", &text);
     scene.terminal("fifth", "cargo run --bin client", &fifth);
     scene.check()?;
@@ -576,6 +583,26 @@ fn out_of_descriptors_it_serves_again_when_a_client_leaves() -> Result {
     Ok(())
 }
 
+/// What Ctrl-C sends. The pool is not dropped, so its queue is not drained.
+#[test]
+#[cfg(unix)]
+fn ctrl_c_cuts_off_all_clients() -> Result {
+    let lab = Lab::new();
+    let (mut server, addr) = start_server(&lab, NO_DEADLINE)?;
+    let mut served = occupy_workers(&lab, addr)?;
+    let mut waiting = lab.connect("waiting", addr)?;
+    waiting.send("is anybody there?")?;
+    server.expect(&format!("{} connected\n", waiting.local_addr()?))?;
+    let pid = server.id().to_string();
+    let status = Command::new("kill").args(["-INT", &pid]).status();
+    assert!(status.is_ok_and(|status| status.success()));
+    assert_eq!(server.exit()?.code(), None, "ended by the signal");
+    for client in &mut served {
+        client.expect_end()?;
+    }
+    waiting.expect_reset()
+}
+
 /// No machine has room for a stack of 2 to the power of 60 bytes.
 #[test]
 fn workers_that_cannot_be_started_are_one_clear_message() {
@@ -684,7 +711,7 @@ fn a_request_is_two_system_calls() -> Result {
 #[test]
 #[cfg(target_os = "linux")]
 #[ignore = "needs strace"]
-fn a_connection_costs_no_more_than_its_lines_and_its_deadline() -> Result {
+fn a_connection_costs_its_lines_and_its_deadline_and_no_thread() -> Result {
     let calls = system_calls_of_a_client(&Lab::new(), &[])?;
     let count = |name| calls.matches(name).count();
     assert_eq!(count("write(1,"), 2, "{calls}");
