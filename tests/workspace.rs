@@ -260,7 +260,11 @@ fn function(file: &Path, name: &str) -> String {
 const COPIES: [(&str, &[&str]); 3] = [
     (
         "accept",
-        &["01-single-client/src/main.rs", "03-threaded/src/main.rs"],
+        &[
+            "01-single-client/src/main.rs",
+            "03-threaded/src/main.rs",
+            "04-thread-pool/src/main.rs",
+        ],
     ),
     ("show", &["01-single-client/src/main.rs", CLIENT]),
     ("prompt", &["01-single-client/src/main.rs", CLIENT]),
