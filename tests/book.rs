@@ -1240,7 +1240,14 @@ fn write_book(page: &str) -> Result<TempDir> {
     let folder = TempDir::new()?;
     let docs = folder.path().join("docs");
     fs::create_dir(&docs)?;
-    fs::copy(root().join("book.toml"), folder.path().join("book.toml"))?;
+    fs::create_dir(docs.join("assets"))?;
+    for file in [
+        "book.toml",
+        "docs/assets/player.css",
+        "docs/assets/player.js",
+    ] {
+        fs::copy(root().join(file), folder.path().join(file))?;
+    }
     fs::write(docs.join("SUMMARY.md"), "- [Page](page.md)\n")?;
     fs::write(docs.join("page.md"), page)?;
     Ok(folder)

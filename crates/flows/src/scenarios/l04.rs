@@ -140,11 +140,19 @@ fn five_clients(play: &mut Play) -> Result<()> {
                 "Its worker closes the socket. But the worker does not end: \
                  it takes the next connection out of the queue.",
             ),
+            step(
+                "The same worker takes client 5",
+                "It sets its deadlines on the next connection, as before.",
+            )
+            .rust("stream.set_read_timeout(Some(deadline))")
+            .python("conn.settimeout(deadline)")
+            .call("worker 1", "setsockopt")
+            .call("worker 1", "setsockopt"),
             echoes(
                 "worker 1",
                 "client 5",
                 5,
-                "The same worker serves client 5",
+                "It serves client 5",
                 "The line has long been there, so recv returns at once.",
             ),
         ],
