@@ -28,7 +28,7 @@ impl Layout {
 
     /// The width of the figure, in its own units (about a pixel).
     pub fn width(self) -> f64 {
-        self.pick(740.0, 360.0)
+        self.pick(740.0, 384.0)
     }
 
     fn pick(self, wide: f64, narrow: f64) -> f64 {
@@ -161,7 +161,7 @@ impl<'a> Pen<'a> {
     }
 
     fn kernel_x(&self, side: Side) -> f64 {
-        let x = self.layout.pick(302.0, 138.0);
+        let x = self.layout.pick(302.0, 154.0);
         match side {
             Side::Client => x,
             Side::Server => self.layout.width() - x,
@@ -183,14 +183,14 @@ impl<'a> Pen<'a> {
             Side::Client => -1.0,
             Side::Server => 1.0,
         };
-        let step = self.layout.pick(outwards * 11.0, outwards * -7.0);
+        let step = self.layout.pick(outwards * 11.0, outwards * -6.0);
         self.program_x(side) + rank * step
     }
 
     /// Where a program's text starts, how it is anchored, how wide it may be.
     fn program_text(&self, side: Side) -> (f64, &'static str, f64) {
         let tracks = self.on_side(side) as f64 - 1.0;
-        let inset = tracks * self.layout.pick(11.0, 7.0) + 9.0;
+        let inset = tracks * self.layout.pick(11.0, 6.0) + 9.0;
         let (x, room) = match self.layout {
             Layout::Wide => {
                 let x = self.program_x(Side::Client) - inset;
@@ -571,11 +571,12 @@ impl<'a> Pen<'a> {
     /// The bar of a call that waits.
     fn wait(&mut self, actor: usize, from: f64, to: f64) {
         let x = self.track(actor);
+        let width = self.layout.pick(6.0, 4.0);
         let _ = write!(
             self.ink,
-            "<rect class=\"flow-wait\" x=\"{}\" y=\"{from}\" width=\"6\" \
-             height=\"{}\" fill=\"currentColor\"/>",
-            x - 3.0,
+            "<rect class=\"flow-wait\" x=\"{}\" y=\"{from}\" \
+             width=\"{width}\" height=\"{}\" fill=\"currentColor\"/>",
+            x - width / 2.0,
             to - from
         );
     }

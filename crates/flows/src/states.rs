@@ -187,8 +187,8 @@ pub fn figure(flows: &[Flow]) -> String {
 /// The places of a layout: the middle of each column, and of each row.
 fn place(layout: Layout, name: &str) -> (f64, f64) {
     let (columns, row) = match layout {
-        Layout::Wide => ([150.0, 370.0, 590.0], 64.0),
-        Layout::Narrow => ([58.0, 180.0, 302.0], 56.0),
+        Layout::Wide => ([190.0, 405.0, 620.0], 64.0),
+        Layout::Narrow => ([62.0, 192.0, 322.0], 56.0),
     };
     let found = STATES.iter().find(|(state, ..)| *state == name);
     let (column, line) = found.map_or((1, 0), |(_, x, y)| (*x, *y));
