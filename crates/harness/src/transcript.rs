@@ -21,6 +21,7 @@ pub struct Transcript {
     scene: String,
     lab: Lab,
     ports: BTreeMap<String, u16>,
+    kept: usize,
     pages: Vec<(PathBuf, String)>,
 }
 
@@ -31,6 +32,7 @@ impl Transcript {
             scene: scene.to_owned(),
             lab: lab.clone(),
             ports: [(addr.port().to_string(), SERVER_PORT)].into(),
+            kept: 0,
             pages: Vec::new(),
         }
     }
@@ -46,6 +48,13 @@ impl Transcript {
         let file = format!("docs/transcripts/{}-{name}.txt", self.scene);
         let text = self.with_fixed_ports(text.trim_end()) + "\n";
         self.pages.push((build::root().join(file), text));
+    }
+
+    /// Shows `port` as it is: one that a program names as an example. To be
+    /// called before the terminal that shows it is added.
+    pub fn keep_port(&mut self, port: u16) {
+        self.ports.insert(port.to_string(), port);
+        self.kept += 1;
     }
 
     /// Compares the terminals with the files, on Linux, where they are
@@ -92,7 +101,7 @@ impl Transcript {
                 .find(|c: char| !c.is_ascii_digit())
                 .unwrap_or(after.len());
             let (port, behind) = after.split_at(end);
-            let clients = (self.ports.len() - 1) as u16;
+            let clients = (self.ports.len() - 1 - self.kept) as u16;
             let shown = *self
                 .ports
                 .entry(port.to_owned())
@@ -128,5 +137,15 @@ mod tests {
             "listening on 127.0.0.1:9006\n127.0.0.1:50001 connected\n\
              [::1]:50002 connected\n127.0.0.1:50001 closed"
         );
+    }
+
+    #[test]
+    fn a_port_that_is_an_example_is_kept() {
+        let server = "127.0.0.1:3456".parse().unwrap();
+        let mut scene = Transcript::new(&Lab::new(), "test", server);
+        scene.keep_port(9007);
+        let text = "127.0.0.1:7: such as 127.0.0.1:9007";
+        let shown = "127.0.0.1:50001: such as 127.0.0.1:9007";
+        assert_eq!(scene.with_fixed_ports(text), shown);
     }
 }
