@@ -4,16 +4,21 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
+#[cfg(target_os = "linux")]
+use std::{fs, process::Command};
 
 use assert_cmd::cargo::cargo_bin;
-use harness::{Lab, Peer, Program, Result, Transcript, proc};
+use harness::{Lab, Peer, Program, Result};
+#[cfg(target_os = "linux")]
+use harness::{Transcript, proc};
 use predicates::prelude::*;
 use predicates::str::contains;
 use socket2::{Domain, SockRef, Socket, Type};
 
 const CHUNK_SIZES: [usize; 6] = [1, 2, 3, 5, 1024, 4096];
+
+type Outcome = std::result::Result<(), Box<dyn std::error::Error>>;
 
 /// With the option, as the lesson's server does it, or without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,11 +50,6 @@ fn start(lab: &Lab, choice: Choice) -> Result<(Program, SocketAddr)> {
     let mut server = start_at(lab, "127.0.0.1:0", choice)?;
     let addr = server.listening()?;
     Ok((server, addr))
-}
-
-fn start_client(lab: &Lab, addr: SocketAddr) -> Result<Program> {
-    let client = harness::binary("lesson-01-single-client", "client")?;
-    lab.start("client", &client, &[&addr.to_string()])
 }
 
 /// Runs a program that should end by itself, with nothing typed.
@@ -117,8 +117,17 @@ fn successor_is_refused(lab: &Lab, addr: SocketAddr, choice: Choice) -> Result {
 /// (Both ends of a connection on loopback stand in the same table.)
 #[cfg(target_os = "linux")]
 fn state(local: SocketAddr, remote: SocketAddr) -> Option<&'static str> {
-    let rows = proc::tcp_table().unwrap_or_default();
-    rows.iter()
+    state_in(&proc::tcp_table()?, local, remote)
+}
+
+#[cfg(target_os = "linux")]
+fn state_in(
+    table: &[proc::TcpRow],
+    local: SocketAddr,
+    remote: SocketAddr,
+) -> Option<&'static str> {
+    table
+        .iter()
         .find(|row| (row.local, row.remote) == (local, remote))
         .map(|row| row.state)
 }
@@ -231,6 +240,143 @@ fn a_server_without_clients_restarts_at_once_with_both_settings() -> Result {
     Ok(())
 }
 
+// The same on the page.
+
+#[cfg(target_os = "linux")]
+const CLIENT_COMMAND: &str = "cargo run --bin client";
+
+#[cfg(target_os = "linux")]
+fn server_command(choice: Choice) -> &'static str {
+    match choice {
+        Reuse => "cargo run -p lesson-02-reuse-addr",
+        NoReuse => "cargo run -p lesson-02-reuse-addr -- --no-reuse",
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn start_client(lab: &Lab, addr: SocketAddr) -> Result<Program> {
+    let client = harness::binary("lesson-01-single-client", "client")?;
+    lab.start("client", &client, &[&addr.to_string()])
+}
+
+/// The operator ends the server while the lesson's client waits for a reply.
+#[cfg(target_os = "linux")]
+fn operator_closes_first(
+    lab: &Lab,
+    server: &mut Program,
+    addr: SocketAddr,
+) -> Result<Program> {
+    let mut client = start_client(lab, addr)?;
+    client.expect("send> ")?;
+    client.type_line("Are you open tomorrow?");
+    server.expect("received: Are you open tomorrow?\nreply> ")?;
+    server.end_input();
+    server.expect("goodbye\n")?;
+    server.expect_exit(0)?;
+    client.expect_line("server closed the connection")?;
+    client.expect_exit(1)?;
+    Ok(client)
+}
+
+/// One terminal, in which a server was started twice.
+#[cfg(target_os = "linux")]
+fn two_runs(choice: Choice, first: &Program, second: &Program) -> String {
+    let command = server_command(choice);
+    let (first, second) = (first.screen(), second.screen());
+    format!("$ {command}\n{first}$ {command}\n{second}")
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn without_the_option_a_restart_is_refused_on_the_page() -> Result {
+    let lab = Lab::new();
+    let (mut server, addr) = start(&lab, NoReuse)?;
+    let client = operator_closes_first(&lab, &mut server, addr)?;
+    let mut again = start_at(&lab, &addr.to_string(), NoReuse)?;
+    again.expect_exit(1)?;
+
+    let mut scene = Transcript::new(&lab, "02-no-reuse", addr);
+    scene.keep_port(9007);
+    scene.keep_port(0);
+    scene.text("server", &two_runs(NoReuse, &server, &again));
+    scene.terminal("client", CLIENT_COMMAND, &client);
+    scene.check()
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn with_the_option_a_restart_is_served_on_the_page() -> Result {
+    let lab = Lab::new();
+    let (mut server, addr) = start(&lab, Reuse)?;
+    operator_closes_first(&lab, &mut server, addr)?;
+    let mut again = start_at(&lab, &addr.to_string(), Reuse)?;
+    again.listening()?;
+    let mut client = start_client(&lab, addr)?;
+    client.expect("send> ")?;
+    client.type_line("And now?");
+    again.expect("received: And now?\nreply> ")?;
+    again.type_line("We are.");
+    client.expect_line("received: We are.")?;
+
+    let mut scene = Transcript::new(&lab, "02-reuse", addr);
+    scene.text("server", &two_runs(Reuse, &server, &again));
+    scene.check()
+}
+
+/// What `ss` says of the sockets that `filter` lets through. (It makes the
+/// columns as wide as the terminal; here they are as wide as they must be
+/// when the server's port has four digits.)
+#[cfg(target_os = "linux")]
+fn ss(options: &str, filter: &str) -> io::Result<String> {
+    let output = Command::new("ss").args([options, filter]).output()?;
+    let output = String::from_utf8_lossy(&output.stdout).into_owned();
+    let rows = output.lines().skip(1).map(|line| {
+        let mut fields = line.split_whitespace();
+        std::array::from_fn(|_| fields.next().unwrap_or_default())
+    });
+    let head = ["State", "Recv-Q", "Send-Q", "Local Address", "Peer Address"];
+    Ok(std::iter::once(head)
+        .chain(rows)
+        .map(|[state, receive, send, local, peer]| {
+            format!("{state:10} {receive:6} {send:6} {local:14} {peer}\n")
+        })
+        .collect())
+}
+
+/// The sockets of the server at `addr`, as a person sees them with ss.
+#[cfg(target_os = "linux")]
+fn ss_shows(addr: SocketAddr) -> io::Result<String> {
+    let seen = ss("-tan", &format!("sport = :{}", addr.port()))?;
+    Ok(format!("$ ss -tan 'sport = :9006'\n{seen}"))
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+#[ignore = "needs ss"]
+fn ss_shows_what_a_server_leaves_behind() -> Outcome {
+    let lab = Lab::new();
+    let (mut server, addr) = start(&lab, Reuse)?;
+    let client = client_whose_message_was_read(&lab, &mut server, addr)?;
+    let local = client.local_addr()?;
+    let connected = ss_shows(addr)?;
+    server.end_input();
+    server.expect_exit(0)?;
+    wait_for_state(&lab, addr, local, "FIN-WAIT-2")?;
+    let half_closed = ss_shows(addr)?;
+    closes_second(&lab, client, addr)?;
+    let closed = ss_shows(addr)?;
+    let mut again = start_at(&lab, &addr.to_string(), Reuse)?;
+    again.listening()?;
+    let restarted = ss_shows(addr)?;
+
+    let mut scene = Transcript::new(&lab, "02-ss", addr);
+    scene.text("connected", &connected);
+    scene.text("left-behind", &format!("{half_closed}\n{closed}"));
+    scene.text("restarted", &restarted);
+    scene.check()?;
+    Ok(())
+}
+
 // Who closes first.
 
 #[test]
@@ -331,6 +477,18 @@ fn std_sets_the_option_for_you_on_unix_only() -> io::Result<()> {
     Ok(())
 }
 
+/// Closes a listener of this process. Another thread may just be starting a
+/// program, which holds a copy of it until its exec: so wait until it is gone.
+#[cfg(target_os = "linux")]
+fn close_listener(lab: &Lab, listener: Socket) -> Outcome {
+    let addr = address_of(&listener)?;
+    drop(listener);
+    lab.wait_until(&format!("nobody listens at {addr}"), || {
+        queued(addr).is_none()
+    })?;
+    Ok(())
+}
+
 /// A socket, not yet bound, and without options.
 fn bare_socket() -> io::Result<Socket> {
     Socket::new(Domain::IPV4, Type::STREAM, None)
@@ -354,8 +512,6 @@ fn connection(
     let (served, _) = listener.accept()?;
     Ok((served, client))
 }
-
-type Outcome = std::result::Result<(), Box<dyn std::error::Error>>;
 
 #[test]
 #[cfg(target_os = "linux")]
@@ -383,8 +539,9 @@ fn an_option_set_after_bind_lets_a_successor_in() -> Outcome {
         listener.set_reuse_address(set_after)?;
         let addr = address_of(&listener)?;
         let (served, client) = connection(&lab, &listener)?;
-        drop((served, listener));
+        drop(served);
         closes_second(&lab, client, addr)?;
+        close_listener(&lab, listener)?;
         successor_is_refused(&lab, addr, NoReuse)?;
         if set_after {
             successor_is_served(&lab, addr, Reuse)?;
@@ -430,6 +587,28 @@ fn reuse_port_lets_a_second_live_copy_start() -> Outcome {
     Ok(())
 }
 
+/// So it is easily taken for the other.
+#[test]
+#[cfg(target_os = "linux")]
+fn reuse_port_lets_a_successor_in_that_has_it_too() -> Outcome {
+    let lab = Lab::new();
+    let listener = bare_socket()?;
+    listener.set_reuse_port(true)?;
+    listener.bind(&any_port().into())?;
+    listener.listen(5)?;
+    let addr = address_of(&listener)?;
+    let (served, client) = connection(&lab, &listener)?;
+    drop(served);
+    closes_second(&lab, client, addr)?;
+    close_listener(&lab, listener)?;
+    successor_is_refused(&lab, addr, Reuse)?;
+    let new = bare_socket()?;
+    new.set_reuse_port(true)?;
+    new.bind(&addr.into())?;
+    new.listen(5)?;
+    Ok(())
+}
+
 #[test]
 #[cfg(target_os = "linux")]
 fn reuse_port_shares_the_clients_out() -> Outcome {
@@ -471,8 +650,9 @@ fn linger_zero_leaves_no_time_wait_because_it_resets() -> Outcome {
     let addr = address_of(&listener)?;
     let (served, mut client) = connection(&lab, &listener)?;
     served.set_linger(Some(Duration::ZERO))?;
-    drop((served, listener));
+    drop(served);
     client.expect_reset()?;
+    close_listener(&lab, listener)?;
     let local = client.local_addr()?;
     assert_eq!(state(addr, local), None);
     assert_eq!(state(local, addr), None);
@@ -556,9 +736,10 @@ fn ask(
     lab.wait_until(&format!("{queue} clients wait in the queue"), || {
         queued(addr) == Some(queue)
     })?;
+    let table = proc::tcp_table().unwrap_or_default();
     for (n, socket) in asked.iter().enumerate() {
         let wanted = if n < queue { "ESTABLISHED" } else { "SYN-SENT" };
-        let seen = state(address_of(socket)?, addr);
+        let seen = state_in(&table, address_of(socket)?, addr);
         assert_eq!(seen, Some(wanted), "number {n}");
     }
     Ok(asked)
@@ -595,7 +776,7 @@ fn the_queue_of_stds_listener_holds_129_clients() -> Outcome {
 #[test]
 #[cfg(target_os = "linux")]
 fn a_longer_queue_hears_500_clients_at_once() -> Outcome {
-    let limit = std::fs::read_to_string("/proc/sys/net/core/somaxconn")?;
+    let limit = fs::read_to_string("/proc/sys/net/core/somaxconn")?;
     if limit.trim().parse::<usize>()? < 500 {
         eprintln!("skipped: somaxconn is {limit}");
         return Ok(());
@@ -605,6 +786,76 @@ fn a_longer_queue_hears_500_clients_at_once() -> Outcome {
     listener.listen(4096)?;
     ask(&Lab::new(), address_of(&listener)?, 500, 500)?;
     Ok(())
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+#[ignore = "needs ss"]
+fn ss_shows_the_length_of_a_listeners_queue() -> Outcome {
+    let lab = Lab::new();
+    let first =
+        harness::binary("lesson-01-single-client", "lesson-01-single-client")?;
+    let mut first = lab.start("server", &first, &["127.0.0.1:0"])?;
+    let stds = first.listening()?;
+    let (mut server, addr) = start(&lab, Reuse)?;
+    let _served = client_whose_message_was_read(&lab, &mut server, addr)?;
+    let _asked = ask(&lab, addr, 7, 6)?;
+    let listeners = |addr: SocketAddr| -> io::Result<String> {
+        let seen = ss("-ltn", &format!("sport = :{}", addr.port()))?;
+        Ok(format!("$ ss -ltn 'sport = :9006'\n{seen}"))
+    };
+    let mut scene = Transcript::new(&lab, "02-queue", addr);
+    scene.text("full", &listeners(addr)?);
+    scene.check()?;
+    let mut scene = Transcript::new(&lab, "02-queue", stds);
+    scene.text("std", &listeners(stds)?);
+    scene.check()?;
+    Ok(())
+}
+
+// The system calls.
+
+/// What strace shows of how `path` makes its listener.
+#[cfg(target_os = "linux")]
+fn listening_calls(lab: &Lab, path: &Path) -> Result<(SocketAddr, String)> {
+    let mut command = Command::new("strace");
+    command
+        .args(["-e", "trace=socket,setsockopt,bind,listen"])
+        .arg(path)
+        .arg("127.0.0.1:0");
+    let mut server = lab.start_command("server", command)?;
+    let addr = server.listening()?;
+    // Killing strace would leave the server alone: let it end.
+    client_whose_message_was_read(lab, &mut server, addr)?;
+    server.end_input();
+    server.expect_exit(0)?;
+    let trace = String::from_utf8_lossy(&server.complained()).into_owned();
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let mut shown = format!(
+        "$ strace -e trace=socket,setsockopt,bind,listen target/debug/{name}\n"
+    );
+    for line in trace.lines().filter(|line| !line.starts_with("+++")) {
+        let line = line.replace("htons(0)", "htons(9006)");
+        let (call, result) = line.split_once(" = ").unwrap_or((&line, ""));
+        shown += &format!("{} = {result}\n", call.trim_end());
+    }
+    Ok((addr, format!("{shown}listening on {addr}")))
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+#[ignore = "needs strace"]
+fn stds_one_line_is_the_same_four_system_calls() -> Result {
+    let lab = Lab::new();
+    let std = "lesson-01-single-client";
+    let (addr, calls) = listening_calls(&lab, &harness::binary(std, std)?)?;
+    let mut scene = Transcript::new(&lab, "02-calls", addr);
+    scene.text("std", &calls);
+    scene.check()?;
+    let (addr, calls) = listening_calls(&lab, server_path())?;
+    let mut scene = Transcript::new(&lab, "02-calls", addr);
+    scene.text("socket2", &calls);
+    scene.check()
 }
 
 // Addresses.
