@@ -139,7 +139,10 @@ fn wait_for_state(
     remote: SocketAddr,
     wanted: &str,
 ) -> Result {
-    let step = format!("{local} to {remote} is in {wanted}");
+    let step = format!(
+        "{local} to {remote} is in {wanted} (which Linux leaves out while the \
+         machine has net.ipv4.tcp_max_tw_buckets of them)"
+    );
     lab.wait_until(&step, || state(local, remote) == Some(wanted))
 }
 
@@ -411,6 +414,24 @@ fn time_wait_belongs_to_the_side_that_closed_first() -> Result {
     server.expect_exit(0)?;
     let local = closes_second(&lab, client, addr)?;
     assert_eq!(state(local, addr), None);
+    Ok(())
+}
+
+/// What TIME-WAIT guards is one pair of addresses, and even that can be had
+/// again, by a SYN that is newer than all that it remembers.
+#[test]
+#[cfg(target_os = "linux")]
+fn the_same_pair_of_addresses_can_connect_again() -> Outcome {
+    let lab = Lab::new();
+    let (addr, client) = server_in_time_wait(&lab, Reuse)?;
+    let mut again = start_at(&lab, &addr.to_string(), Reuse)?;
+    again.listening()?;
+    assert_eq!(state(addr, client), Some("TIME-WAIT"));
+    let socket = bare_socket()?;
+    socket.bind(&client.into())?;
+    socket.connect(&addr.into())?;
+    again.expect_line(&format!("{client} connected"))?;
+    assert_eq!(state(addr, client), Some("ESTABLISHED"));
     Ok(())
 }
 
@@ -1047,7 +1068,7 @@ fn a_failing_accept_is_said_once_and_tried_again() -> Result {
         .arg("127.0.0.1:0");
     let mut server = lab.start_command("server", command)?;
     let addr = server.listening()?;
-    let a = lab.connect("a", addr)?;
+    let mut a = lab.connect("a", addr)?;
     a.send("hello\n")?;
     server.expect_error("cannot accept a client, trying again: ")?;
     let raised = Command::new("prlimit")
@@ -1055,8 +1076,9 @@ fn a_failing_accept_is_said_once_and_tried_again() -> Result {
         .status();
     assert!(raised.is_ok_and(|status| status.success()), "no prlimit");
     server.expect("received: hello\nreply> ")?;
-    a.close();
     server.type_line("at last");
+    a.expect("at last\n")?;
+    a.close();
     server.expect(" closed the connection\n")?;
     let said = String::from_utf8_lossy(&server.complained()).into_owned();
     assert_eq!(said.lines().count(), 1, "{said}");

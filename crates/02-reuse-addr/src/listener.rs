@@ -5,12 +5,14 @@ use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// How many clients the kernel keeps until they are accepted: Python's
-/// tutorials say 5, `TcpListener::bind` says 128. Linux keeps one more.
+/// How many clients may wait in the kernel until they are accepted. Linux
+/// lets one more wait; what `TcpListener::bind` asks for is 128.
 const BACKLOG: i32 = 5;
 
 // ANCHOR: bind
-/// A name can stand for several addresses: the first that works is taken.
+/// Listens on the first address of the name `addr` that works.
+///
+/// Blocks while the name is looked up. The error is the last address's.
 pub fn bind(addr: &str, reuse: bool) -> io::Result<TcpListener> {
     let mut listener = Err(ErrorKind::AddrNotAvailable.into());
     for addr in addr.to_socket_addrs()? {
@@ -24,6 +26,7 @@ pub fn bind(addr: &str, reuse: bool) -> io::Result<TcpListener> {
 // ANCHOR_END: bind
 
 // ANCHOR: bind_to
+/// What `TcpListener::bind` does, with the option and the backlog in view.
 fn bind_to(addr: SocketAddr, reuse: bool) -> io::Result<TcpListener> {
     let domain = Domain::for_address(addr);
     let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
