@@ -117,7 +117,7 @@ fn successor_is_refused(lab: &Lab, addr: SocketAddr, choice: Choice) -> Result {
 /// (Both ends of a connection on loopback stand in the same table.)
 #[cfg(target_os = "linux")]
 fn state(local: SocketAddr, remote: SocketAddr) -> Option<&'static str> {
-    state_in(&proc::tcp_table()?, local, remote)
+    state_in(&proc::tcp_rows(local.port())?, local, remote)
 }
 
 #[cfg(target_os = "linux")]
@@ -422,16 +422,33 @@ fn time_wait_belongs_to_the_side_that_closed_first() -> Result {
 #[test]
 #[cfg(target_os = "linux")]
 fn the_same_pair_of_addresses_can_connect_again() -> Outcome {
+    use std::io::{Read, Write};
+    // Another loopback address: on 127.0.0.1 its port may be in use by then.
+    let any_port = (Ipv4Addr::new(127, 0, 0, 2), 0).into();
+    let connect = |from: SocketAddr, to: SocketAddr| {
+        let socket = bare_socket()?;
+        socket.bind(&from.into())?;
+        socket.connect(&to.into()).map(|()| socket)
+    };
     let lab = Lab::new();
-    let (addr, client) = server_in_time_wait(&lab, Reuse)?;
+    let (mut server, addr) = start(&lab, Reuse)?;
+    let mut client = connect(any_port, addr)?;
+    let local = address_of(&client)?;
+    client.write_all(b"hello")?;
+    server.expect("received: hello\nreply> ")?;
+    server.end_input();
+    server.expect_exit(0)?;
+    client.set_read_timeout(Some(Duration::from_secs(20)))?;
+    assert_eq!(client.read(&mut [0])?, 0);
+    drop(client);
+    wait_for_state(&lab, addr, local, "TIME-WAIT")?;
+
     let mut again = start_at(&lab, &addr.to_string(), Reuse)?;
     again.listening()?;
-    assert_eq!(state(addr, client), Some("TIME-WAIT"));
-    let socket = bare_socket()?;
-    socket.bind(&client.into())?;
-    socket.connect(&addr.into())?;
-    again.expect_line(&format!("{client} connected"))?;
-    assert_eq!(state(addr, client), Some("ESTABLISHED"));
+    assert_eq!(state(addr, local), Some("TIME-WAIT"));
+    let _client = connect(local, addr)?;
+    again.expect_line(&format!("{local} connected"))?;
+    assert_eq!(state(addr, local), Some("ESTABLISHED"));
     Ok(())
 }
 
@@ -475,7 +492,7 @@ fn a_server_killed_with_unread_bytes_resets_and_leaves_nothing() -> Result {
     let mut client = client_whose_message_was_read(&lab, &mut server, addr)?;
     client.send("unread")?;
     lab.wait_until("the server's kernel has six bytes", || {
-        proc::tcp_table().is_some_and(|rows| {
+        proc::tcp_rows(addr.port()).is_some_and(|rows| {
             rows.iter()
                 .any(|row| row.local == addr && row.receive_queue == 6)
         })
@@ -736,7 +753,7 @@ const EINPROGRESS: i32 = 115;
 
 #[cfg(target_os = "linux")]
 fn queued(listener: SocketAddr) -> Option<usize> {
-    let rows = proc::tcp_table()?;
+    let rows = proc::tcp_rows(listener.port())?;
     rows.iter()
         .find(|row| row.local == listener && row.state == "LISTEN")
         .map(|row| row.receive_queue)
@@ -757,7 +774,7 @@ fn ask(
     lab.wait_until(&format!("{queue} clients wait in the queue"), || {
         queued(addr) == Some(queue)
     })?;
-    let table = proc::tcp_table().unwrap_or_default();
+    let table = proc::tcp_rows(addr.port()).unwrap_or_default();
     for (n, socket) in asked.iter().enumerate() {
         let wanted = if n < queue { "ESTABLISHED" } else { "SYN-SENT" };
         let seen = state_in(&table, address_of(socket)?, addr);
