@@ -1,0 +1,157 @@
+//! The servers that are measured, and their start and end.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use tempfile::NamedTempFile;
+
+const START_DEADLINE: Duration = Duration::from_secs(10);
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+
+/// A server that takes part in a measurement.
+#[derive(Clone, Copy)]
+pub enum Contender {
+    /// The package of a lesson, built with the profile of this program.
+    Lesson(&'static str),
+    /// A file in `c/`, without its ending, and its arguments.
+    C(&'static str, &'static [&'static str]),
+    /// A file in `python/`, without its ending.
+    Python(&'static str),
+}
+
+impl Contender {
+    /// The name in a table.
+    pub fn label(self) -> String {
+        match self {
+            Self::Lesson(package) => package.to_owned(),
+            Self::C(file, args) => format!("C {file} {}", args.join(" ")),
+            Self::Python(file) => format!("Python {file}"),
+        }
+        .trim_end()
+        .to_owned()
+    }
+
+    /// Builds it if it has to be, in `folder` if it is in C, and gives the
+    /// words of its command.
+    ///
+    /// # Errors
+    /// When it does not compile, or there is no compiler.
+    pub fn build(self, folder: &Path) -> Result<Vec<String>> {
+        let here = harness::root().join("crates/bench");
+        let (program, args) = match self {
+            Self::Lesson(package) => {
+                let program = harness::binary(package, package)
+                    .with_context(|| format!("cannot build {package}"))?;
+                (program, vec!["127.0.0.1:0".to_owned()])
+            }
+            Self::C(file, args) => {
+                let source = here.join("c").join(file).with_extension("c");
+                let args = args.iter().map(|&arg| arg.to_owned()).collect();
+                (compile(&source, &folder.join(file))?, args)
+            }
+            Self::Python(file) => {
+                let source = here.join("python").join(file);
+                let source = source.with_extension("py").display().to_string();
+                (PathBuf::from("python3"), vec![source])
+            }
+        };
+        Ok([vec![program.display().to_string()], args].concat())
+    }
+}
+
+fn compile(source: &Path, program: &Path) -> Result<PathBuf> {
+    let status = Command::new("cc")
+        .args(["-O2", "-Wall", "-pthread", "-o"])
+        .args([program, source])
+        .status()
+        .context("cannot run cc; install a C compiler, such as gcc or clang")?;
+    ensure!(status.success(), "cc cannot compile {}", source.display());
+    Ok(program.to_path_buf())
+}
+
+/// A server that runs. Killed and waited for when it is dropped.
+pub struct Server {
+    child: Child,
+    addr: SocketAddr,
+    // Deleted when it is dropped.
+    _printed: NamedTempFile,
+}
+
+impl Server {
+    /// Starts `command` behind the words of `prefix` (such as `taskset`),
+    /// and waits until it has said its address.
+    ///
+    /// What it prints goes to a file: a pipe would have to be read meanwhile,
+    /// at the expense of the load.
+    ///
+    /// # Errors
+    /// When it cannot be started, or does not say where it listens.
+    pub fn start(prefix: &[String], command: &[String]) -> Result<Self> {
+        let words = [prefix, command].concat();
+        let printed = NamedTempFile::new().context("no temporary file")?;
+        let child = Command::new(&words[0])
+            .args(&words[1..])
+            .stdin(Stdio::null())
+            .stdout(printed.reopen()?)
+            .spawn()
+            .with_context(|| format!("cannot start {}", words.join(" ")))?;
+        let mut server = Self {
+            child,
+            addr: ([127, 0, 0, 1], 0).into(),
+            _printed: printed,
+        };
+        server.addr = server.listening()?;
+        Ok(server)
+    }
+
+    fn listening(&mut self) -> Result<SocketAddr> {
+        let mut file = self._printed.reopen()?;
+        let start = Instant::now();
+        while start.elapsed() < START_DEADLINE {
+            let ended = self.child.try_wait()?;
+            let text = reread(&mut file)?;
+            if let Some((line, _)) = text.split_once('\n') {
+                let addr = line.strip_prefix("listening on ");
+                let addr = addr.and_then(|addr| addr.parse().ok());
+                return addr.with_context(|| {
+                    format!("a server began with {line:?}, not its address")
+                });
+            }
+            if let Some(status) = ended {
+                bail!("a server ended at once: {status}");
+            }
+            thread::sleep(LOOK_AGAIN);
+        }
+        bail!("a server was silent for {START_DEADLINE:?}")
+    }
+
+    /// The address where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The process that was started.
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn reread(file: &mut File) -> Result<String> {
+    let mut text = String::new();
+    file.seek(SeekFrom::Start(0))?;
+    file.read_to_string(&mut text)?;
+    Ok(text)
+}
