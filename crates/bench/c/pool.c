@@ -50,12 +50,12 @@ static void *work(void *argument)
 
 int main(void)
 {
-    int listener = open_socket(SOCK_STREAM, 128);
     for (int i = 0; i < WORKERS; i++) {
         pthread_t thread;
         if (pthread_create(&thread, NULL, work, NULL))
             fail("pthread_create");
     }
+    int listener = open_socket(SOCK_STREAM, 128);
     for (;;)
         submit(accept_client(listener));
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::UdpSocket;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 use std::thread;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail, ensure};
 use harness::proc;
 
-use crate::load::{client, datagram, exchange};
+use crate::load::client;
 use crate::server::{Contender, Server};
 
 /// How much more is done in another run, to see what each costs.
@@ -26,68 +26,52 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// How often each system call is made; a difference has fractions.
 type Counts = BTreeMap<String, f64>;
 
-/// Prints the system calls of a request and of a connection.
+/// A client from beginning to end: the server's address, how many requests.
+type Talk = fn(SocketAddr, usize) -> Result<()>;
+
+/// Prints the system calls of a request and of a client.
 ///
 /// # Errors
-/// When strace is missing, or a server under it does not do its work.
-pub fn calls(
-    tcp: &[Contender],
-    udp: &[Contender],
-    folder: &Path,
-) -> Result<()> {
+/// When a server under strace does not do its work.
+pub fn calls(contenders: &[(Contender, Talk)], folder: &Path) -> Result<()> {
     println!("\ncalls: system calls of the server, counted with strace");
     if Command::new("strace").arg("-V").output().is_err() {
         println!("  skipped: there is no strace here (it is for Linux)");
         return Ok(());
     }
-    for contender in tcp {
+    for (contender, talk) in contenders {
         let command = contender.build(folder)?;
-        let count = |connections, requests| {
+        let count = |clients, requests| {
             trace(&command, folder, |server| {
-                converse(server, connections, requests)
+                in_turn(server, *talk, clients, requests)
             })
         };
         let base = count(1, 1)?;
         let request = each(&count(1, 1 + MORE)?, &base);
-        let mut connection = each(&count(1 + MORE, 1)?, &base);
+        let mut client = each(&count(1 + MORE, 1)?, &base);
         for (name, count) in &request {
-            *connection.entry(name.clone()).or_default() -= count;
+            *client.entry(name.clone()).or_default() -= count;
         }
         println!("  {}", contender.label());
-        println!("    a request     {}", list(&request));
-        println!("    a connection  {}", list(&connection));
-    }
-    for contender in udp {
-        let command = contender.build(folder)?;
-        let count = |datagrams| {
-            trace(&command, folder, |server| {
-                let socket = UdpSocket::bind(("127.0.0.1", 0))?;
-                socket.connect(server.addr())?;
-                socket.set_read_timeout(Some(DEADLINE))?;
-                (0..datagrams).try_for_each(|_| datagram(&socket))
-            })
-        };
-        let datagram = each(&count(1 + MORE)?, &count(1)?);
-        println!("  {}", contender.label());
-        println!("    a datagram    {}", list(&datagram));
+        println!("    a request         {}", list(&request));
+        println!("    a client besides  {}", list(&client));
     }
     Ok(())
 }
 
-/// Connections one after the other; each begins when no thread is left of the
-/// one before, so that what threads leave to each other is always the same.
-fn converse(
+/// Clients one after the other; each begins when no thread is left of the one
+/// before, so that what threads leave to each other is always the same.
+fn in_turn(
     server: &Server,
-    connections: usize,
+    talk: Talk,
+    clients: usize,
     requests: usize,
 ) -> Result<()> {
-    let threads = proc::threads(server.process());
-    for _ in 0..connections {
-        let stream = client(server.addr())?;
-        (1..requests).try_for_each(|_| exchange(&stream))?;
-        drop(stream);
+    let threads = proc::threads(server.process);
+    for _ in 0..clients {
+        talk(server.addr, requests)?;
         wait_until("a thread ends", || {
-            proc::threads(server.process()) == threads
+            proc::threads(server.process) == threads
         })?;
     }
     Ok(())
@@ -173,9 +157,9 @@ pub fn memory(contenders: &[Contender], folder: &Path) -> Result<()> {
         let mut bytes = Vec::new();
         for count in IDLE {
             while streams.len() < count {
-                streams.push(client(server.addr())?);
+                streams.push(client(server.addr)?);
             }
-            bytes.extend(proc::private_memory(server.process()));
+            bytes.extend(proc::private_memory(server.process));
         }
         let [few, many] = bytes[..] else {
             println!("  skipped: this system does not tell (Linux does)");

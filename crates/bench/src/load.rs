@@ -31,6 +31,23 @@ pub enum Load {
 }
 
 impl Load {
+    /// What it does, in a few words.
+    pub fn what(self) -> String {
+        match self {
+            Self::PingPong(n) => {
+                format!("64 bytes there and back, {n} connections")
+            }
+            Self::Bulk => {
+                "as many bytes as go through, 1 connection".to_owned()
+            }
+            Self::Udp(n) => format!("64-byte datagrams, {n} under way"),
+            Self::Connect(n) => {
+                format!("connect, 64 bytes there and back, close; {n} clients")
+            }
+            Self::Burst(n) => format!("{n} clients at once, until all served"),
+        }
+    }
+
     /// What [`Load::run`] measures.
     pub fn unit(self) -> &'static str {
         match self {
@@ -68,8 +85,28 @@ pub fn client(addr: SocketAddr) -> Result<TcpStream> {
     Ok(stream)
 }
 
-/// One message there and back.
-pub fn exchange(mut stream: &TcpStream) -> Result<()> {
+/// A client from beginning to end, with so many requests.
+///
+/// # Errors
+/// When an answer is wrong or missing.
+pub fn tcp_talk(addr: SocketAddr, requests: usize) -> Result<()> {
+    let stream = client(addr)?;
+    (1..requests).try_for_each(|_| exchange(&stream))
+}
+
+/// The same over UDP.
+///
+/// # Errors
+/// When an answer is wrong or missing.
+pub fn udp_talk(addr: SocketAddr, requests: usize) -> Result<()> {
+    let socket = udp_client(addr)?;
+    (0..requests).try_for_each(|_| {
+        socket.send(&MESSAGE)?;
+        datagram(&socket)
+    })
+}
+
+fn exchange(mut stream: &TcpStream) -> Result<()> {
     stream.write_all(&MESSAGE)?;
     answer(stream)
 }
@@ -141,25 +178,24 @@ fn bulk(addr: SocketAddr, time: Duration) -> Result<f64> {
 }
 
 fn udp(addr: SocketAddr, count: usize, time: Duration) -> Result<f64> {
-    let socket = UdpSocket::bind(("127.0.0.1", 0))?;
-    socket.connect(addr)?;
-    socket.set_read_timeout(Some(PATIENCE))?;
+    let socket = udp_client(addr)?;
     rate(time, || {
         for _ in 0..count {
             socket.send(&MESSAGE)?;
         }
-        (0..count).try_for_each(|_| answering_datagram(&socket))?;
+        (0..count).try_for_each(|_| datagram(&socket))?;
         Ok(count)
     })
 }
 
-/// One datagram there and back.
-pub fn datagram(socket: &UdpSocket) -> Result<()> {
-    socket.send(&MESSAGE)?;
-    answering_datagram(socket)
+fn udp_client(addr: SocketAddr) -> Result<UdpSocket> {
+    let socket = UdpSocket::bind(("127.0.0.1", 0))?;
+    socket.connect(addr)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    Ok(socket)
 }
 
-fn answering_datagram(socket: &UdpSocket) -> Result<()> {
+fn datagram(socket: &UdpSocket) -> Result<()> {
     let mut buffer = [0; MESSAGE.len() + 1];
     let length = socket.recv(&mut buffer).context("no datagram")?;
     ensure!(buffer[..length] == MESSAGE, "a wrong datagram");

@@ -1,24 +1,23 @@
 //! Measures the lessons beside C programs of the same design.
 //!
-//! The two ends of each conversation run on a core each. Contenders take
-//! turns, round by round, with a new process each time; what is compared is
-//! two neighbours in time, and what is printed is the median of the rounds.
+//! Server and load run on a core each. Contenders take turns, round by round,
+//! with a new process each time: what is compared are neighbours in time, and
+//! what is printed are medians.
 
 mod exact;
 mod load;
 mod server;
 
-use std::fs;
 use std::process::{self, Command};
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{env, fs, thread};
 
 use anyhow::{Context, Result};
-use clap::Parser;
 use clap::builder::PossibleValuesParser;
+use clap::{Parser, value_parser};
 use harness::proc;
 
-use load::Load;
+use load::Load::{self, Bulk, Burst, Connect, PingPong, Udp};
 use server::Contender::{self, C, Lesson, Python};
 use server::Server;
 
@@ -28,27 +27,16 @@ use server::Server;
 #[derive(Parser)]
 struct Args {
     /// How often each contender has its turn
-    #[arg(long, default_value_t = 9,
-        value_parser = clap::value_parser!(u16).range(1..=1000))]
+    #[arg(long, default_value_t = 9, value_parser = value_parser!(u16).range(1..=999))]
     rounds: u16,
 
     /// How long a turn takes, in milliseconds
-    #[arg(long, default_value_t = 400,
-        value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    #[arg(long, default_value_t = 400, value_parser = value_parser!(u64).range(1..=9999))]
     millis: u64,
 
     /// What to measure; everything if nothing is named
     #[arg(value_parser = PossibleValuesParser::new(names()))]
     scenario: Vec<String>,
-}
-
-struct Scenario {
-    name: &'static str,
-    what: &'static str,
-    load: Load,
-    /// The last is the one that the others are compared with.
-    contenders: &'static [Contender],
-    aim: &'static str,
 }
 
 const THREADED: Contender = Lesson("lesson-03-threaded");
@@ -57,48 +45,53 @@ const UDP: Contender = Lesson("lesson-05-udp");
 const C_THREADS: Contender = C("threads", &[]);
 const C_POOL: Contender = C("pool", &[]);
 const C_UDP: Contender = C("udp", &[]);
-const PYTHON: Contender = Python("threads");
-const THREADS: &[Contender] = &[THREADED, PYTHON, C_THREADS];
-const AS_C: &str = "aim 0.95, accept 0.85";
 
-#[rustfmt::skip]
+/// The last contender is the one that the others are compared with.
+struct Scenario(&'static str, Load, &'static [Contender], &'static str);
+
+const THREADS: &[Contender] = &[THREADED, Python("threads"), C_THREADS];
+const LIKE_C: &str = "aim 0.95, accept 0.85";
 const SCENARIOS: &[Scenario] = &[
-    Scenario { name: "noise", what: "a program against itself: what this machine adds",
-        load: Load::PingPong(8), contenders: &[C_THREADS, C_THREADS], aim: "1.00" },
-    Scenario { name: "echo-1", what: "64 bytes there and back, 1 connection",
-        load: Load::PingPong(1), contenders: THREADS, aim: AS_C },
-    Scenario { name: "echo-8", what: "the same, 8 connections",
-        load: Load::PingPong(8), contenders: THREADS, aim: AS_C },
-    Scenario { name: "echo-50", what: "the same, 50 connections",
-        load: Load::PingPong(50), contenders: THREADS, aim: AS_C },
-    Scenario { name: "echo-500", what: "the same, 500 connections",
-        load: Load::PingPong(500), contenders: THREADS, aim: AS_C },
-    Scenario { name: "bulk", what: "as many bytes as go through, 1 connection",
-        load: Load::Bulk, contenders: THREADS, aim: AS_C },
-    Scenario { name: "udp-1", what: "64-byte datagrams there and back, 1 under way",
-        load: Load::Udp(1), contenders: &[UDP, C_UDP], aim: AS_C },
-    Scenario { name: "udp-8", what: "the same, 8 under way",
-        load: Load::Udp(8), contenders: &[UDP, C_UDP], aim: AS_C },
-    Scenario { name: "connect", what: "connect, 64 bytes there and back, close; 4 clients",
-        load: Load::Connect(4), contenders: THREADS, aim: "aim 0.87, accept 0.80" },
-    Scenario { name: "connect-pool", what: "the same, served by a pool",
-        load: Load::Connect(4), contenders: &[POOL, C_POOL], aim: AS_C },
-    Scenario { name: "pool-or-threads", what: "the same, the pool beside the threads",
-        load: Load::Connect(4), contenders: &[POOL, THREADED], aim: "aim 1.35" },
-    Scenario { name: "burst", what: "500 clients at once, until all are served; C with a backlog of 4096",
-        load: Load::Burst(500), contenders: &[THREADED, C_THREADS, C("threads", &["1024", "4096"])],
-        aim: "no aim: the backlog decides" },
-    Scenario { name: "buffers", what: "bulk with buffers of 1, 4, 16 and 64 KiB",
-        load: Load::Bulk,
-        contenders: &[C("threads", &["4096"]), C("threads", &["16384"]), C("threads", &["65536"]),
-            C("threads", &["1024"])],
-        aim: "no aim: the buffer decides" },
+    // How far a program is from itself: what the machine adds.
+    Scenario(
+        "noise",
+        PingPong(8),
+        &[C_THREADS, C_THREADS],
+        "1 is perfect",
+    ),
+    Scenario("echo-1", PingPong(1), THREADS, LIKE_C),
+    Scenario("echo-8", PingPong(8), THREADS, LIKE_C),
+    Scenario("echo-50", PingPong(50), THREADS, LIKE_C),
+    Scenario("echo-500", PingPong(500), THREADS, LIKE_C),
+    Scenario("bulk", Bulk, THREADS, LIKE_C),
+    Scenario("udp-1", Udp(1), &[UDP, C_UDP], LIKE_C),
+    Scenario("udp-8", Udp(8), &[UDP, C_UDP], LIKE_C),
+    Scenario("connect", Connect(4), THREADS, "aim 0.87, accept 0.80"),
+    Scenario("connect-pool", Connect(4), &[POOL, C_POOL], LIKE_C),
+    Scenario("pool-or-threads", Connect(4), &[POOL, THREADED], "aim 1.35"),
+    Scenario(
+        "backlog",
+        Burst(500),
+        &[THREADED, C("threads", &["1024", "4096"]), C_THREADS],
+        "no aim; the last number is the backlog, otherwise it is 128",
+    ),
+    Scenario(
+        "buffer",
+        Bulk,
+        &[
+            C("threads", &["4096"]),
+            C("threads", &["16384"]),
+            C("threads", &["65536"]),
+            C_THREADS,
+        ],
+        "no aim; the number is the size of the buffer, otherwise it is 1024",
+    ),
 ];
 const CALLS: &str = "calls";
 const MEMORY: &str = "memory";
 
 fn names() -> impl Iterator<Item = &'static str> {
-    SCENARIOS.iter().map(|s| s.name).chain([CALLS, MEMORY])
+    SCENARIOS.iter().map(|s| s.0).chain([CALLS, MEMORY])
 }
 
 fn main() -> Result<()> {
@@ -108,30 +101,33 @@ fn main() -> Result<()> {
     };
     let folder = tempfile::tempdir().context("no temporary folder")?;
     let python = Command::new("python3").arg("-V").output().is_ok();
+    // Built first: a compiler should have both cores.
     let mut ready = Vec::new();
-    for scenario in SCENARIOS.iter().filter(|s| wanted(s.name)) {
-        let contenders = scenario.contenders.iter().copied();
-        let commands = contenders
-            .filter(|contender| python || !matches!(contender, Python(_)))
-            .map(|contender| {
-                Ok((contender.label(), contender.build(folder.path())?))
-            })
-            .collect::<Result<Vec<_>>>()?;
+    for scenario in SCENARIOS.iter().filter(|scenario| wanted(scenario.0)) {
+        let mut commands = Vec::new();
+        for contender in scenario.2 {
+            if python || !matches!(contender, Python(_)) {
+                let command = contender.build(folder.path())?;
+                commands.push((contender.label(), command));
+            }
+        }
         ready.push((scenario, commands));
     }
-    let pin = pin();
-    introduce(&args, pin.is_some());
+    let pin = pin().unwrap_or_default();
+    introduce(&args, &pin);
     let time = Duration::from_millis(args.millis);
     for (scenario, commands) in ready {
         measure(scenario, &commands, args.rounds, time, &pin)
-            .with_context(|| format!("in scenario {}", scenario.name))?;
+            .with_context(|| format!("in scenario {}", scenario.0))?;
     }
     if wanted(CALLS) {
         let tcp = [THREADED, C_THREADS, POOL, C_POOL];
-        exact::calls(&tcp, &[UDP, C_UDP], folder.path())?;
+        let tcp = tcp.map(|contender| (contender, load::tcp_talk as _));
+        let udp = [UDP, C_UDP].map(|c| (c, load::udp_talk as _));
+        exact::calls(&[&tcp[..], &udp].concat(), folder.path())?;
     }
     if wanted(MEMORY) {
-        exact::memory(&[THREADED, C_THREADS], folder.path())?;
+        exact::memory(THREADS, folder.path())?;
     }
     Ok(())
 }
@@ -148,7 +144,7 @@ fn pin() -> Option<Vec<String>> {
     Some(["taskset", "-c", "0"].map(str::to_owned).to_vec())
 }
 
-fn introduce(args: &Args, pinned: bool) {
+fn introduce(args: &Args, pin: &[String]) {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
     let cpus = read("/proc/cpuinfo");
     let model = cpus.lines().find_map(|line| {
@@ -158,78 +154,82 @@ fn introduce(args: &Args, pinned: bool) {
         )
     });
     println!(
-        "{} {}, {}, load average {}",
-        std::env::consts::OS,
+        "{} {}, {}, load average {}; {} rounds of {} ms",
+        env::consts::OS,
         read("/proc/sys/kernel/osrelease").trim(),
-        model.unwrap_or(std::env::consts::ARCH),
-        read("/proc/loadavg").split(' ').next().unwrap_or("unknown"),
+        model.unwrap_or(env::consts::ARCH),
+        read("/proc/loadavg").split(' ').next().unwrap_or_default(),
+        args.rounds,
+        args.millis,
     );
     println!(
-        "{} rounds of {} ms; no clock on a shared machine establishes a \
-         difference of less than 15 %",
-        args.rounds, args.millis,
+        "On a machine that others use too, a clock establishes no difference \
+         below 15 %."
     );
-    match pinned {
-        true => println!("the server on core 0, the load on core 1"),
-        false => println!("not pinned: that takes two cores, and taskset"),
+    match pin {
+        [] => println!("Not pinned: that takes two cores, and taskset."),
+        _ => println!("The server is on core 0, the load on core 1."),
     }
     if cfg!(debug_assertions) {
-        println!("NOT OPTIMISED: run it with cargo run --release");
+        println!("NOT OPTIMISED: use `cargo run --release -p bench`.");
     }
 }
 
+/// What one contender did, round by round.
+#[derive(Clone, Default)]
+struct Measured {
+    /// In the unit of the load.
+    figures: Vec<f64>,
+    /// The part of the time in which the server had a processor; empty where
+    /// the system does not tell.
+    busy: Vec<f64>,
+}
+
 fn measure(
-    scenario: &Scenario,
+    Scenario(name, load, _, aim): &Scenario,
     commands: &[(String, Vec<String>)],
     rounds: u16,
     time: Duration,
-    pin: &Option<Vec<String>>,
+    pin: &[String],
 ) -> Result<()> {
-    let pin = pin.as_deref().unwrap_or_default();
-    let mut figures = vec![Vec::new(); commands.len()];
-    let mut busy = figures.clone();
+    let mut all = vec![Measured::default(); commands.len()];
     for _ in 0..rounds {
-        for (index, (label, command)) in commands.iter().enumerate() {
+        for (measured, (label, command)) in all.iter_mut().zip(commands) {
             let server = Server::start(pin, command)?;
             let start = Instant::now();
-            let figure = scenario
-                .load
-                .run(server.addr(), time)
-                .with_context(|| format!("with {label}"))?;
-            figures[index].push(figure);
-            busy[index].extend(proc::cpu_time(server.process()).map(|used| {
-                used.as_secs_f64() / start.elapsed().as_secs_f64()
-            }));
+            let figure = load.run(server.addr, time);
+            measured
+                .figures
+                .push(figure.with_context(|| label.clone())?);
+            let elapsed = start.elapsed().as_secs_f64();
+            let used = proc::cpu_time(server.process);
+            measured
+                .busy
+                .extend(used.map(|t| t.as_secs_f64() / elapsed));
         }
     }
-    let unit = scenario.load.unit();
-    println!("\n{}: {} ({})", scenario.name, scenario.what, scenario.aim);
-    let last = &figures[commands.len() - 1];
-    for (index, (label, _)) in commands.iter().enumerate() {
-        let figure = median(&figures[index]);
-        print!("  {label:24}{figure:10.0} {unit}");
-        if let [_, ..] = busy[index][..] {
-            print!(", {:3.0} % busy", median(&busy[index]) * 100.0);
-        }
-        if index < commands.len() - 1 {
-            let pairs = figures[index].iter().zip(last);
-            let mut ratios: Vec<_> = pairs.map(|(a, b)| a / b).collect();
-            ratios.sort_by(f64::total_cmp);
-            print!(
-                ", {:.2} of the last ({:.2} to {:.2})",
-                median(&ratios),
-                ratios[0],
-                ratios[ratios.len() - 1]
-            );
-        }
-        println!();
+    println!("\n{name}: {} ({aim})", load.what());
+    let last = &all[all.len() - 1].figures;
+    for (Measured { figures, busy }, (label, _)) in all.iter().zip(commands) {
+        let ratios: Vec<_> =
+            figures.iter().zip(last).map(|(a, b)| a / b).collect();
+        println!(
+            "  {label:22}{:8.0} {}, {:.2} ({:.2} to {:.2}), {:.0} % busy",
+            median(figures),
+            load.unit(),
+            median(&ratios),
+            ratios.iter().copied().fold(f64::INFINITY, f64::min),
+            ratios.iter().copied().fold(0.0, f64::max),
+            median(busy) * 100.0,
+        );
     }
     Ok(())
 }
 
+/// Of no numbers: not a number.
 fn median(numbers: &[f64]) -> f64 {
     let mut numbers = numbers.to_vec();
     numbers.sort_by(f64::total_cmp);
-    let (low, high) = ((numbers.len() - 1) / 2, numbers.len() / 2);
-    (numbers[low] + numbers[high]) / 2.0
+    let at = |index: usize| numbers.get(index).copied().unwrap_or(f64::NAN);
+    (at(numbers.len().saturating_sub(1) / 2) + at(numbers.len() / 2)) / 2.0
 }

@@ -1,7 +1,6 @@
 //! The servers that are measured, and their start and end.
 
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -77,10 +76,21 @@ fn compile(source: &Path, program: &Path) -> Result<PathBuf> {
 
 /// A server that runs. Killed and waited for when it is dropped.
 pub struct Server {
-    child: Child,
-    addr: SocketAddr,
-    // Deleted when it is dropped.
+    /// The process that was started.
+    pub process: u32,
+    /// The address where it listens.
+    pub addr: SocketAddr,
+    _child: KillOnDrop,
     _printed: NamedTempFile,
+}
+
+struct KillOnDrop(Child);
+
+impl Drop for KillOnDrop {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 impl Server {
@@ -94,64 +104,39 @@ impl Server {
     /// When it cannot be started, or does not say where it listens.
     pub fn start(prefix: &[String], command: &[String]) -> Result<Self> {
         let words = [prefix, command].concat();
+        let name = words.join(" ");
         let printed = NamedTempFile::new().context("no temporary file")?;
         let child = Command::new(&words[0])
             .args(&words[1..])
             .stdin(Stdio::null())
             .stdout(printed.reopen()?)
             .spawn()
-            .with_context(|| format!("cannot start {}", words.join(" ")))?;
-        let mut server = Self {
-            child,
-            addr: ([127, 0, 0, 1], 0).into(),
-            _printed: printed,
-        };
-        server.addr = server.listening()?;
-        Ok(server)
-    }
-
-    fn listening(&mut self) -> Result<SocketAddr> {
-        let mut file = self._printed.reopen()?;
+            .with_context(|| format!("cannot start {name}"))?;
+        let mut child = KillOnDrop(child);
         let start = Instant::now();
-        while start.elapsed() < START_DEADLINE {
-            let ended = self.child.try_wait()?;
-            let text = reread(&mut file)?;
+        let line = loop {
+            let ended = child.0.try_wait()?;
+            let text = fs::read_to_string(&printed)?;
             if let Some((line, _)) = text.split_once('\n') {
-                let addr = line.strip_prefix("listening on ");
-                let addr = addr.and_then(|addr| addr.parse().ok());
-                return addr.with_context(|| {
-                    format!("a server began with {line:?}, not its address")
-                });
+                break line.to_owned();
             }
             if let Some(status) = ended {
-                bail!("a server ended at once: {status}");
+                bail!("{name} ended at once: {status}");
+            }
+            if start.elapsed() > START_DEADLINE {
+                bail!("{name} printed no line in {START_DEADLINE:?}");
             }
             thread::sleep(LOOK_AGAIN);
-        }
-        bail!("a server was silent for {START_DEADLINE:?}")
+        };
+        let addr = line.strip_prefix("listening on ");
+        let addr = addr.and_then(|addr| addr.parse().ok());
+        Ok(Self {
+            process: child.0.id(),
+            addr: addr.with_context(|| {
+                format!("{name} began with {line:?}, not its address")
+            })?,
+            _child: child,
+            _printed: printed,
+        })
     }
-
-    /// The address where it listens.
-    pub fn addr(&self) -> SocketAddr {
-        self.addr
-    }
-
-    /// The process that was started.
-    pub fn process(&self) -> u32 {
-        self.child.id()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn reread(file: &mut File) -> Result<String> {
-    let mut text = String::new();
-    file.seek(SeekFrom::Start(0))?;
-    file.read_to_string(&mut text)?;
-    Ok(text)
 }
