@@ -11,7 +11,7 @@ fn each_scenario_runs() {
         .args(["--rounds", "1", "--millis", "20"])
         .assert()
         .success()
-        .stdout(predicate::str::contains("pool-or-threads: "))
+        .stdout(predicate::str::contains("pool-16: "))
         .stdout(predicate::str::contains("memory: "));
 }
 
@@ -21,5 +21,5 @@ fn an_unknown_scenario_is_refused_and_the_known_ones_are_named() {
         .arg("ehco-1")
         .assert()
         .failure()
-        .stderr(predicate::str::contains("pool-or-threads"));
+        .stderr(predicate::str::contains("pool-16"));
 }

@@ -125,18 +125,21 @@ fn each(many: &Counts, few: &Counts) -> Counts {
         .collect()
 }
 
-/// Such as `2 calls: recvfrom 1, sendto 1`.
+/// Such as `2: recvfrom 1, sendto 1`.
 fn list(counts: &Counts) -> String {
     let counts: Vec<_> = counts
         .iter()
         .filter(|(_, count)| count.abs() > 1e-6)
         .collect();
+    if counts.is_empty() {
+        return "none".to_owned();
+    }
     let total: f64 = counts.iter().map(|(_, count)| *count).sum();
     let names: Vec<_> = counts
         .iter()
         .map(|(name, count)| format!("{name} {}", short(**count)))
         .collect();
-    format!("{} calls: {}", short(total), names.join(", "))
+    format!("{}: {}", short(total), names.join(", "))
 }
 
 /// A number without decimals that say nothing.

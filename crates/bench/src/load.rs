@@ -35,14 +35,16 @@ impl Load {
     pub fn what(self) -> String {
         match self {
             Self::PingPong(n) => {
-                format!("64 bytes there and back, {n} connections")
+                format!("64 bytes there and back, connections: {n}")
             }
             Self::Bulk => {
                 "as many bytes as go through, 1 connection".to_owned()
             }
-            Self::Udp(n) => format!("64-byte datagrams, {n} under way"),
+            Self::Udp(n) => {
+                format!("64-byte datagrams there and back, under way: {n}")
+            }
             Self::Connect(n) => {
-                format!("connect, 64 bytes there and back, close; {n} clients")
+                format!("connect, 64 bytes there and back, close; clients: {n}")
             }
             Self::Burst(n) => format!("{n} clients at once, until all served"),
         }

@@ -68,7 +68,9 @@ const SCENARIOS: &[Scenario] = &[
     Scenario("udp-8", Udp(8), &[UDP, C_UDP], LIKE_C),
     Scenario("connect", Connect(4), THREADS, "aim 0.87, accept 0.80"),
     Scenario("connect-pool", Connect(4), &[POOL, C_POOL], LIKE_C),
-    Scenario("pool-or-threads", Connect(4), &[POOL, THREADED], "aim 1.35"),
+    // With as many clients as workers, and with more than it has places.
+    Scenario("pool-4", Connect(4), &[POOL, THREADED], "aim 1.35"),
+    Scenario("pool-16", Connect(16), &[POOL, THREADED], "aim 1.35"),
     Scenario(
         "backlog",
         Burst(500),
@@ -185,6 +187,14 @@ struct Measured {
     busy: Vec<f64>,
 }
 
+impl Measured {
+    /// The seconds of a processor that the server took for each unit of work.
+    /// Other programs disturb them less than the clock.
+    fn costs(&self) -> Vec<f64> {
+        divide(&self.busy, &self.figures)
+    }
+}
+
 fn measure(
     Scenario(name, load, _, aim): &Scenario,
     commands: &[(String, Vec<String>)],
@@ -209,21 +219,34 @@ fn measure(
         }
     }
     println!("\n{name}: {} ({aim})", load.what());
-    let last = &all[all.len() - 1].figures;
-    for (Measured { figures, busy }, (label, _)) in all.iter().zip(commands) {
-        let ratios: Vec<_> =
-            figures.iter().zip(last).map(|(a, b)| a / b).collect();
-        println!(
-            "  {label:22}{:8.0} {}, {:.2} ({:.2} to {:.2}), {:.0} % busy",
+    let last = &all[all.len() - 1];
+    for (measured, (label, _)) in all.iter().zip(commands) {
+        let Measured { figures, busy } = measured;
+        let ratios = divide(figures, &last.figures);
+        print!(
+            "  {label:22}{:8.0} {}, {:.2} ({:.2} to {:.2})",
             median(figures),
             load.unit(),
             median(&ratios),
             ratios.iter().copied().fold(f64::INFINITY, f64::min),
             ratios.iter().copied().fold(0.0, f64::max),
-            median(busy) * 100.0,
         );
+        if !busy.is_empty() && load.unit() != "ms" {
+            let costs = measured.costs();
+            print!(
+                "; {:.0} % busy, {:.1} us each, {:.2}",
+                median(busy) * 100.0,
+                median(&costs) * 1e6,
+                median(&divide(&costs, &last.costs())),
+            );
+        }
+        println!();
     }
     Ok(())
+}
+
+fn divide(numbers: &[f64], others: &[f64]) -> Vec<f64> {
+    numbers.iter().zip(others).map(|(a, b)| a / b).collect()
 }
 
 /// Of no numbers: not a number.
