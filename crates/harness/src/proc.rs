@@ -42,12 +42,21 @@ pub fn descriptors(process: u32) -> Option<usize> {
     Some(fs::read_dir(format!("/proc/{process}/fd")).ok()?.count())
 }
 
+/// How often the main thread of a process has given up the processor to wait:
+/// for an event, or for time to pass.
+pub fn voluntary_switches(process: u32) -> Option<u64> {
+    status(process, "voluntary_ctxt_switches:")
+}
+
 /// The largest amount of physical memory that a process had so far, in bytes.
 pub fn peak_memory(process: u32) -> Option<usize> {
+    status(process, "VmHWM:").map(|kib| (kib as usize) << 10)
+}
+
+fn status(process: u32, field: &str) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    let kib: usize = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kib << 10)
+    let line = status.lines().find(|line| line.starts_with(field))?;
+    line.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// All TCP sockets of this machine, IPv4 and IPv6.
