@@ -20,7 +20,7 @@ const MORE: usize = 20;
 const IDLE: [usize; 2] = [100, 300];
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 /// A trace that has not grown for so long is complete.
-const QUIET: Duration = Duration::from_millis(300);
+const QUIET: Duration = Duration::from_millis(200);
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// How often each system call is made; a difference has fractions.
