@@ -1,5 +1,6 @@
 //! A UDP socket in the test's hand.
 
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Instant;
 
@@ -149,15 +150,21 @@ impl UdpServer {
     /// [`Fault::Silence`] at the deadline.
     pub fn receive(&self) -> Result<(Vec<u8>, SocketAddr)> {
         let deadline = self.lab.deadline;
+        let until = Instant::now() + deadline;
         let mut buffer = vec![0; BUFFER_SIZE];
-        let (count, sender) = self
-            .socket
-            .set_read_timeout(Some(deadline))
-            .and_then(|()| self.socket.recv_from(&mut buffer))
-            .map_err(|error| {
-                let fault = or_silence(error, deadline);
-                self.lab.failure(&self.name, "receive a datagram", fault)
-            })?;
+        let receive = |buffer: &mut [u8]| loop {
+            let left = time_left(until, deadline)?;
+            self.socket.set_read_timeout(Some(left))?;
+            match self.socket.recv_from(buffer) {
+                Ok(datagram) => return Ok(datagram),
+                // Windows tells of an earlier answer that met a closed port.
+                Err(e) if e.kind() == ErrorKind::ConnectionReset => {}
+                Err(e) => return Err(or_silence(e, deadline)),
+            }
+        };
+        let (count, sender) = receive(&mut buffer).map_err(|fault| {
+            self.lab.failure(&self.name, "receive a datagram", fault)
+        })?;
         buffer.truncate(count);
         let what = What::Received(buffer.as_slice().into());
         self.lab.timeline.add(&self.name, what);
