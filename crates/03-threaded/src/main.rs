@@ -6,18 +6,18 @@
 //!   terminal 3: cargo run --bin client
 //! Look for: both clients are answered, in any order, while both stay.
 //! Limits:
-//!   - A client costs a thread, however idle it is, and keeps it until it
-//!     leaves (lesson 04 lifts this); so there are at most MAX_CLIENTS, and
-//!     one more is turned away.
-//!   - std asks the kernel for a queue of 128 clients. When more connect
-//!     faster than they are accepted, the rest try again after a second
-//!     (lesson 02 asks for a queue of its own).
-//!   - A client that sends but never reads is not read from either: its
-//!     thread waits in `write_all` (lesson 10, still to come).
-//!   - Ctrl-C ends it in the middle of every conversation (lesson 09, still
-//!     to come).
+//!   - A client costs a thread, and keeps it until it leaves, however idle it
+//!     is (lesson 04 lifts this). So there are at most MAX_CLIENTS; one more
+//!     is turned away.
+//!   - A thread that has started and then finds no memory for itself ends the
+//!     whole server: std leaves no choice.
+//!   - std asks the kernel for a queue of 128 clients. While it is full, a
+//!     client has to try again a second later (lesson 02 can ask for more).
+//!   - A client that sends and never reads is not read from either: its thread
+//!     waits for ever (lesson 10, still to come).
+//!   - Ctrl-C cuts off all clients (lesson 09, still to come).
 //!
-//! Builds on: lesson 01.
+//! Builds on: 01-single-client
 //! Chapter: docs/03-threaded.md
 //! Test: tests/03-threaded.rs
 
@@ -34,7 +34,7 @@ const DEFAULT_ADDR: &str = "127.0.0.1:9006";
 const HINT: &str = "give a free HOST:PORT of this machine, \
     such as 127.0.0.1:9007, or 127.0.0.1:0 for any free port";
 const BUFFER_SIZE: usize = 1024;
-/// Linux, as it comes, ends a process at its 16,367th thread.
+/// Linux, with its defaults, ends a process of some 16,000 threads.
 const MAX_CLIENTS: usize = 4096;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -49,18 +49,21 @@ fn main() -> anyhow::Result<()> {
     let listener = TcpListener::bind(&*addr)
         .map_err(|error| anyhow!("cannot listen on {addr}: {error}; {HINT}"))?;
     println!("listening on {}", listener.local_addr()?);
-    // Each client's thread holds a clone: the count is that of the clients.
-    let place = Arc::new(());
+    // Each thread holds a clone, so the count is that of the clients.
+    let clients = Arc::new(());
     loop {
         let (stream, peer) = accept(&listener);
-        if Arc::strong_count(&place) > MAX_CLIENTS {
-            eprintln!("{peer}: turned away, {MAX_CLIENTS} clients are served");
+        if Arc::strong_count(&clients) > MAX_CLIENTS {
+            eprintln!("{peer}: turned away, {MAX_CLIENTS} clients are here");
             continue;
         }
         println!("{peer} connected");
-        let place = Arc::clone(&place);
-        let thread = move || serve(stream, peer, place);
-        // If there is no thread for it, its stream is dropped, so closed.
+        let counted = Arc::clone(&clients);
+        let thread = move || {
+            serve(&stream, peer);
+            drop(counted);
+        };
+        // A thread that does not start drops the stream, which closes it.
         if let Err(error) = thread::Builder::new().spawn(thread) {
             eprintln!("{peer}: turned away, no thread for it: {error}");
         }
@@ -88,8 +91,8 @@ fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
 // ANCHOR_END: accept
 
 // ANCHOR: serve
-fn serve(stream: TcpStream, peer: SocketAddr, _place: Arc<()>) {
-    match echo(&stream) {
+fn serve(stream: &TcpStream, peer: SocketAddr) {
+    match echo(stream) {
         Ok(count) => {
             println!("{peer} closed the connection after {count} bytes");
         }
@@ -99,7 +102,7 @@ fn serve(stream: TcpStream, peer: SocketAddr, _place: Arc<()>) {
 // ANCHOR_END: serve
 
 // ANCHOR: echo
-/// Sends back what comes until the client half-closes; counts the bytes.
+/// Sends back what comes, until the client half-closes; counts the bytes.
 fn echo(mut stream: &TcpStream) -> io::Result<u64> {
     let mut buffer = [0; BUFFER_SIZE];
     let mut total = 0;
