@@ -108,6 +108,7 @@ pub fn body(flow: &Flow, layout: Layout, id: &str) -> String {
 /// Draws step after step, and knows how far down it is.
 struct Pen<'a> {
     layout: Layout,
+    flow: &'a Flow,
     actors: &'a [Actor],
     /// Several clients have connections, so that a state names its client.
     several: bool,
@@ -135,6 +136,7 @@ impl<'a> Pen<'a> {
             .collect();
         Self {
             layout,
+            flow,
             actors: &flow.actors,
             several: clients.len() > 1,
             y: 0.0,
@@ -467,16 +469,7 @@ impl<'a> Pen<'a> {
         for side in [Side::Client, Side::Server] {
             self.y = start;
             let (x, anchor, room) = self.program_text(side);
-            for waiting in &reading.waiting {
-                let actor = self.index(&waiting.who);
-                if self.actors[actor].side != side {
-                    continue;
-                }
-                let owner = match self.on_side(side) {
-                    1 => String::new(),
-                    _ => format!("{}: ", waiting.who),
-                };
-                let text = format!("{owner}waits in {}", waiting.call);
+            for text in self.waits(reading, side) {
                 for line in wrap(&text, PROSE.fits(room)) {
                     self.text(x, self.y + 12.0, anchor, &line, PROSE);
                     self.y += LINE;
@@ -493,6 +486,32 @@ impl<'a> Pen<'a> {
             bottom = bottom.max(self.y);
         }
         self.y = bottom;
+    }
+
+    /// Who waits on a side, and in what: a line for each call, and one for all
+    /// threads that wait in the same.
+    fn waits(&self, reading: &Reading, side: Side) -> Vec<String> {
+        let mut lines: Vec<(String, usize)> = Vec::new();
+        for waiting in &reading.waiting {
+            if self.flow.side(&waiting.who) != side {
+                continue;
+            }
+            let text = match self.flow.programs(side) {
+                1 => format!("waits in {}", waiting.call),
+                _ => format!("{} in {}", waiting.who, waiting.call),
+            };
+            match lines.iter_mut().find(|(line, _)| *line == text) {
+                Some((_, threads)) => *threads += 1,
+                None => lines.push((text, 1)),
+            }
+        }
+        lines
+            .into_iter()
+            .map(|(line, threads)| match threads {
+                1 => line,
+                _ => format!("{threads} × {line}"),
+            })
+            .collect()
     }
 
     fn socket(&mut self, socket: &Socket) {

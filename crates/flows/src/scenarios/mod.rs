@@ -7,6 +7,7 @@ use crate::{Calls, Flow, Play};
 
 mod common;
 mod l01;
+mod l02;
 mod l03;
 mod l04;
 mod l05;
@@ -29,6 +30,9 @@ pub const ALL: &[Scenario] = &[
     l01::CONVERSATION,
     l01::SECOND_CLIENT,
     l01::UNREAD,
+    l02::CLIENT_FIRST,
+    l02::SERVER_FIRST,
+    l02::REUSE,
     l03::THREE_CLIENTS,
     l04::FIVE_CLIENTS,
     l05::DATAGRAMS,
