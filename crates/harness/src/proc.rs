@@ -90,21 +90,6 @@ pub fn tcp_table() -> Option<Vec<TcpRow>> {
     Some([v4, v6].iter().flat_map(|table| rows(table)).collect())
 }
 
-/// The TCP sockets with `port` at one of their ends. As [`tcp_table`], and
-/// quick where thousands of other sockets are in TIME-WAIT.
-pub fn tcp_rows(port: u16) -> Option<Vec<TcpRow>> {
-    let port_field = format!(":{port:04X} ");
-    let v4 = fs::read_to_string("/proc/net/tcp").ok()?;
-    let v6 = fs::read_to_string("/proc/net/tcp6").unwrap_or_default();
-    let lines = v4.lines().chain(v6.lines());
-    Some(
-        lines
-            .filter(|line| line.contains(&port_field))
-            .filter_map(row)
-            .collect(),
-    )
-}
-
 /// How many connections this machine could not keep in TIME-WAIT, because
 /// `net.ipv4.tcp_max_tw_buckets` others were (man page tcp(7)).
 pub fn time_waits_lost() -> Option<u64> {

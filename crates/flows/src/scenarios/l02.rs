@@ -64,10 +64,15 @@ fn listens(reuse: bool) -> Vec<Telling> {
 fn until_the_prompt(play: &mut Play, reuse: bool) -> Result<()> {
     let args = if reuse { &[] } else { NO_REUSE };
     play.server("server", LESSON, args)?;
+    play.reading(
+        listens(reuse),
+        &[("server", "accept4(3)")],
+        &[listener(0)],
+        step("The kernel's table", "A listener with an empty queue."),
+    )?;
     play.client("client", CLIENT, &[])?;
     play.program("client")?.type_line("hello");
-    let mut tellings = listens(reuse);
-    tellings.extend([
+    let tellings = vec![
         connects(
             "client",
             "A client connects",
@@ -82,7 +87,7 @@ fn until_the_prompt(play: &mut Play, reuse: bool) -> Result<()> {
         )
         .call("server", "recvfrom")
         .call("server", "read"),
-    ]);
+    ];
     play.reading(
         tellings,
         &[("server", "read(0)"), ("client", "recvfrom(3)")],
@@ -125,7 +130,7 @@ fn server_leaves(play: &mut Play) -> Result<()> {
             step(
                 "The client is told, and closes second",
                 "Its recv returns 0. Its FIN is answered by the server's \
-                 kernel, although there is no server any more.",
+                 kernel, which needs no program for that.",
             )
             .rust("Err(ErrorKind::UnexpectedEof.into())")
             .python("if not data: break")
@@ -248,7 +253,8 @@ fn client_first(play: &mut Play) -> Result<()> {
                 "client",
                 "The client closes first",
                 "It half-closes, the server reads 0 and closes second.",
-            ),
+            )
+            .call("server", "accept4"),
         ],
         &[("server", "accept4(3)")],
         &[listener(0), at_client("client", "TIME-WAIT", 0)],
