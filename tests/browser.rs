@@ -337,6 +337,14 @@ for (const figure of document.querySelectorAll('figure.flow')) {
             size: parseFloat(getComputedStyle(text).fontSize) *
                 edge.width / svg.viewBox.baseVal.width,
         }));
+        for (const frame of svg.querySelectorAll('rect[rx="3"]')) {
+            const text = frame.nextElementSibling.getBoundingClientRect();
+            const { left, right } = frame.getBoundingClientRect();
+            if (text.left < left || text.right > right) {
+                const words = frame.nextElementSibling.textContent;
+                faults.push(`${name}: "${words}" leaves its frame`);
+            }
+        }
         const bars = [...svg.querySelectorAll('.flow-wait')]
             .map((bar) => bar.getBoundingClientRect());
         texts.forEach(({ words, box, size }, index) => {

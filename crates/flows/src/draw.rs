@@ -310,12 +310,12 @@ impl<'a> Pen<'a> {
 
     /// The name in front of a state or packet, if there are several clients.
     fn named(&self, client: &str, text: &str) -> String {
-        match client.rsplit(' ').next() {
-            Some(number) if self.several && !number.is_empty() => {
-                format!("{number}: {text}")
-            }
-            _ => text.to_owned(),
+        if !self.several || client.is_empty() {
+            return text.to_owned();
         }
+        // `client 2` is 2, and `connected client` is connected.
+        let short = client.replace("client", "");
+        format!("{}: {text}", short.trim())
     }
 
     fn call(&mut self, who: &str, text: &str, phase: Phase, rust: &str) {
@@ -667,7 +667,11 @@ impl Font {
 
     /// How wide a name of a state is; capitals are.
     fn width(self, text: &str) -> f64 {
-        let wide = |c: char| if c.is_uppercase() { 7.6 } else { 6.2 };
+        let wide = |c: char| match c {
+            'D' | 'G' | 'H' | 'M' | 'N' | 'O' | 'Q' | 'U' | 'W' => 9.4,
+            'I' | '-' | ' ' | ':' => 4.4,
+            _ => 7.4,
+        };
         text.chars().map(wide).sum()
     }
 }

@@ -69,10 +69,20 @@ fn item(flow: &Flow, step: &Step) -> String {
     }
     facts.extend(step.events.iter().map(|event| fact(flow, event)));
     if let Some(reading) = &step.reading {
-        let waiting = reading.waiting.iter();
-        let waiting: Vec<_> = waiting
-            .map(|w| format!("{} in {}", escape(&w.who), code(&w.call)))
-            .collect();
+        let mut waiting: Vec<String> = Vec::new();
+        let mut last = "";
+        for w in &reading.waiting {
+            match waiting.last_mut() {
+                Some(line) if last == w.who => {
+                    *line += &format!(" and {}", code(&w.call));
+                }
+                _ => {
+                    let who = escape(&w.who);
+                    waiting.push(format!("{who} in {}", code(&w.call)));
+                }
+            }
+            last = &w.who;
+        }
         if !waiting.is_empty() {
             facts.push(("Waiting", waiting.join(", ")));
         }

@@ -152,7 +152,7 @@ fn paths_of(flow: &Flow) -> Vec<Path> {
 pub fn figure(flows: &[Flow]) -> String {
     let paths = paths(flows);
     let mut out = String::from(
-        "<figure class=\"flow\" id=\"flow-states\" data-drawings=\"1\" \
+        "<figure class=\"flow flow-whole\" id=\"flow-states\" data-drawings=\"1\" \
          aria-label=\"The states of a TCP connection\">\n\
          <figcaption><strong>The states of a TCP connection.</strong> Thick: \
          the paths that the recordings of this book took. A solid frame: the \
@@ -175,8 +175,9 @@ pub fn figure(flows: &[Flow]) -> String {
             .collect();
         let _ = writeln!(
             out,
-            "<li><strong>{}.</strong> {}. (Bold: read. Italic: deduced, RFC \
-             9293, section 3.3.2.)</li>",
+            "<li><strong>{}.</strong> {}. (Bold: read, in one of the recordings \
+             that took this path. Italic: deduced, RFC 9293, section \
+             3.3.2.)</li>",
             escape(&path.whose),
             states.join(", ")
         );
@@ -188,7 +189,7 @@ pub fn figure(flows: &[Flow]) -> String {
 fn place(layout: Layout, name: &str) -> (f64, f64) {
     let (columns, row) = match layout {
         Layout::Wide => ([190.0, 405.0, 620.0], 64.0),
-        Layout::Narrow => ([62.0, 192.0, 322.0], 56.0),
+        Layout::Narrow => ([72.0, 198.0, 324.0], 56.0),
     };
     let found = STATES.iter().find(|(state, ..)| *state == name);
     let (column, line) = found.map_or((1, 0), |(_, x, y)| (*x, *y));
@@ -305,7 +306,7 @@ fn arrow(layout: Layout, from: &str, to: &str, width: f64) -> String {
 fn layout_gap(layout: Layout) -> f64 {
     match layout {
         Layout::Wide => 20.0,
-        Layout::Narrow => 4.0,
+        Layout::Narrow => 12.0,
     }
 }
 

@@ -732,10 +732,13 @@ fn unread(play: &mut Play) -> Result<()> {
             .python("if not data: break")
             .call("server", "recvfrom")
             .call("server", "close")
-            .passes("probe", Server, "LAST-ACK", CLOSING)
             .packet("probe", Server, "FIN, ACK", CLOSING)
+            .passes("probe", Server, "LAST-ACK", CLOSING)
             .packet("probe", Client, "ACK", CLOSING)
+            .passes("probe", Server, "CLOSED", CLOSING)
             .call("probe's socket", "recvfrom")
+            .call("probe's socket", "close")
+            .act("probe's keyboard", "exits")
             .act("probe's socket", "exits")
             .call("server", "accept4"),
         ],
