@@ -1068,7 +1068,6 @@ fn everything_behind_main_is_lesson_01s_verbatim() {
     assert!(code.len() > 40, "{} lines", code.len());
     assert_eq!(code, code_from(old, start));
     let constants = |source: &'static str| -> Vec<_> {
-        code_from(source, "// ANCHOR: none");
         [
             "const DEFAULT_ADDR",
             "const HINT",
