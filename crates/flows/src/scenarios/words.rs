@@ -64,7 +64,7 @@ pub(crate) fn untold(event: Event, name: &str) -> Step {
             "conn.sendall(data)",
         ),
         "shutdown" => (
-            "One direction closed",
+            "Shut down",
             "The program says that it will use one direction, or both, no \
              more. The connection stays until it is closed.",
             "stream.shutdown(Shutdown::Write)",
