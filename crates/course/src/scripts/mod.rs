@@ -1,0 +1,19 @@
+//! What each exercise is asked, step by step.
+//!
+//! A step's name is a sentence about a correct program. What a fault means is
+//! said where the fault can arise, and for one kind of fault only:
+//! `or_silent` (nothing came), `or_closed`, `or_exited`, `or_wrong`, or
+//! `or_got` (exactly this came). A fault that no step foresees gets no
+//! diagnosis of its own.
+
+use crate::check::{Check, Result};
+
+mod threaded;
+
+/// The script for the exercise with that stem.
+pub(crate) fn of(stem: &str) -> Option<fn(&mut Check) -> Result> {
+    Some(match stem {
+        "03-threaded" => threaded::check,
+        _ => return None,
+    })
+}

@@ -1,0 +1,305 @@
+//! What a check says, for people: at most 80 columns.
+
+use std::fmt::Write;
+
+use anstyle::{AnsiColor, Style};
+use harness::{Event, Fault, What, quote};
+
+use crate::check::{Outcome, Target, Verdict};
+use crate::exercise::by_hand;
+use crate::{Exercise, page, section};
+
+const COLUMNS: usize = 80;
+/// How many events of the timeline are shown: the last ones.
+const EVENTS: usize = 24;
+/// How many lines of what the program complained about are shown.
+const COMPLAINTS: usize = 12;
+
+const GOOD: Style = AnsiColor::Green.on_default().bold();
+const BAD: Style = AnsiColor::Red.on_default().bold();
+const HEAD: Style = Style::new().bold();
+const FAINT: Style = Style::new().dimmed();
+
+/// The whole report on one check, with colours: print it through `anstream`,
+/// which removes them where they do not belong.
+pub fn show(exercise: &Exercise, outcome: &Outcome) -> String {
+    let mut out = String::new();
+    head(&mut out, exercise, outcome);
+    match &outcome.verdict {
+        None => passed(&mut out, exercise, outcome),
+        Some(verdict) => failed(&mut out, exercise, outcome, verdict),
+    }
+    out
+}
+
+/// A word for the list: passes, or where it fails.
+pub fn shown_state(outcome: &Outcome) -> String {
+    match &outcome.verdict {
+        None => format!("{GOOD}passes{GOOD:#}"),
+        Some(verdict) => match &verdict.diagnosis {
+            Some((_, id)) => format!("{BAD}fails{BAD:#}: {id}"),
+            None => format!("{BAD}fails{BAD:#}"),
+        },
+    }
+}
+
+fn head(out: &mut String, exercise: &Exercise, outcome: &Outcome) {
+    let _ = writeln!(out, "{HEAD}{}{HEAD:#}\n", exercise.title());
+    for step in &outcome.passed {
+        let _ = writeln!(out, "  {GOOD}ok{GOOD:#}      {step}");
+    }
+    if let Some(Verdict { step, .. }) = &outcome.verdict {
+        let _ = writeln!(out, "  {BAD}FAILED{BAD:#}  {step}");
+    }
+    for skipped in &outcome.skipped {
+        let _ = writeln!(out, "  {FAINT}skipped{FAINT:#} {}", skipped.step);
+        let _ = writeln!(out, "          ({})", skipped.why);
+    }
+}
+
+fn passed(out: &mut String, exercise: &Exercise, outcome: &Outcome) {
+    let seconds = outcome.took.as_secs_f64();
+    let seed = outcome.options.seed;
+    let number = exercise.stem();
+    let _ = writeln!(
+        out,
+        "\n{GOOD}{number} passes.{GOOD:#} ({seconds:.2} s, seed {seed})"
+    );
+}
+
+fn failed(
+    out: &mut String,
+    exercise: &Exercise,
+    outcome: &Outcome,
+    verdict: &Verdict,
+) {
+    let _ = writeln!(out);
+    for line in wrapped(&sentence(verdict), 2) {
+        let _ = writeln!(out, "{line}");
+    }
+    if let Fault::Exited { stderr, .. } = &verdict.fault {
+        complaint(out, stderr);
+    }
+    timeline(out, &outcome.timeline);
+    let mut read = exercise.page();
+    if let Some((stem, id)) = &verdict.diagnosis
+        && let Some(section) = section(stem, id)
+    {
+        let _ = writeln!(out, "\n{HEAD}{}{HEAD:#}\n", section.title);
+        for line in section.text().lines() {
+            let line = if line.is_empty() {
+                ""
+            } else {
+                &format!("  {line}")
+            };
+            let _ = writeln!(out, "{line}");
+        }
+        read = format!("{}, \"{}\"", page::file(stem), section.title);
+    } else {
+        let _ = writeln!(
+            out,
+            "\n{HEAD}No known mistake looks like this.{HEAD:#} \
+             What happened is all that is known.\n\
+             Read the last lines above from the bottom up."
+        );
+    }
+    footer(out, exercise, outcome, &read);
+}
+
+/// What was wanted, and what came, as one sentence.
+fn sentence(verdict: &Verdict) -> String {
+    let Verdict {
+        who,
+        wanted,
+        fault,
+        got,
+        ..
+    } = verdict;
+    let who = match who.as_str() {
+        "program" => "Your program",
+        "lab" => "The checker",
+        client => client,
+    };
+    let came = match (fault, got) {
+        (Fault::Exited { status, .. }, _) if who == "Your program" => {
+            return format!(
+                "Your program ended ({status}); it had to {wanted}."
+            );
+        }
+        (Fault::Exited { status, .. }, _) => {
+            format!("but your program ended ({status})")
+        }
+        (Fault::WrongByte { offset, .. }, Some(got)) => format!(
+            "but received {} (they differ from byte {offset} on)",
+            quote(got)
+        ),
+        (Fault::WrongByte { offset, got, .. }, None) => {
+            format!("but received {got} (they differ from byte {offset} on)")
+        }
+        (Fault::Unexpected(text), None) if who == "Your program" => {
+            format!("but printed {text:?}")
+        }
+        (Fault::Unexpected(text), _) => format!("but received {text}"),
+        (Fault::Silence(waited), _) => {
+            format!("but nothing came for {} s", waited.as_secs_f64())
+        }
+        (Fault::EarlyEnd { got: 0, .. }, _) => {
+            "but the connection was closed".to_owned()
+        }
+        (Fault::EarlyEnd { got, wanted }, _) => format!(
+            "but the connection was closed after {got} of {wanted} bytes"
+        ),
+        (Fault::Reset, _) => "but the connection was reset".to_owned(),
+        (Fault::Refused, _) => {
+            "but was refused: nobody listens there".to_owned()
+        }
+        (Fault::Flooded(bytes), _) => format!(
+            "but your program had printed more than {} KiB",
+            bytes >> 10
+        ),
+        (Fault::LeftBehind(count), _) => {
+            return format!(
+                "Your program was ended, but {count} of the processes that \
+                 it had started went on. (They were killed now.)"
+            );
+        }
+        (other, _) => format!("but: {other}"),
+    };
+    let verb = if who == "Your program" {
+        "had"
+    } else {
+        "wanted"
+    };
+    format!("{who} {verb} to {wanted}, {came}.")
+}
+
+fn complaint(out: &mut String, stderr: &str) {
+    let lines: Vec<_> = stderr.trim().lines().collect();
+    if lines.is_empty() {
+        return;
+    }
+    let _ = writeln!(out, "  Its last words:\n");
+    let skipped = lines.len().saturating_sub(COMPLAINTS);
+    for line in &lines[skipped..] {
+        for line in wrapped(line, 4) {
+            let _ = writeln!(out, "{}", cut(&line, COLUMNS));
+        }
+    }
+}
+
+fn timeline(out: &mut String, events: &[Event]) {
+    let _ = writeln!(
+        out,
+        "\n{HEAD}What happened{HEAD:#} (in seconds; \\n is a newline)\n"
+    );
+    let mut events: Vec<_> = events.iter().filter(|e| !is_noise(e)).collect();
+    events.dedup_by(|next, first| goes_on(first, next));
+    let skipped = events.len().saturating_sub(EVENTS);
+    if skipped > 0 {
+        let _ = writeln!(out, "         ({skipped} earlier events)");
+    }
+    let shown = &events[skipped..];
+    let width = shown.iter().map(|e| e.who.len()).max().unwrap_or(0);
+    for event in shown {
+        let at = event.at.as_secs_f64();
+        let line = format!("  {at:6.3}  {:width$}  {}", event.who, event.what);
+        let _ = writeln!(out, "{}", cut(&line, COLUMNS));
+    }
+}
+
+/// A message on standard error often comes in pieces; the first one will do,
+/// because all of them are shown elsewhere if the program has ended.
+fn goes_on(first: &Event, next: &Event) -> bool {
+    let complains = |e: &Event| matches!(e.what, What::Complained(_));
+    first.who == next.who && complains(first) && complains(next)
+}
+
+/// What the harness did to clean up says nothing about the program.
+fn is_noise(event: &Event) -> bool {
+    matches!(event.what, What::Killed)
+}
+
+fn footer(
+    out: &mut String,
+    exercise: &Exercise,
+    outcome: &Outcome,
+    read: &str,
+) {
+    let number = exercise.number().unwrap_or_default();
+    let seed = outcome.options.seed;
+    let command = by_hand(exercise, &outcome.target);
+    let behind = match &outcome.target {
+        Target::At(addr) => format!(" --at {addr}"),
+        Target::Command(_) if command.as_deref().is_some_and(is_stub) => {
+            String::new()
+        }
+        Target::Command(words) => {
+            let words: Vec<_> =
+                words.iter().map(|word| word.to_string_lossy()).collect();
+            format!(" -- {}", words.join(" "))
+        }
+    };
+    let _ = writeln!(out, "\n{HEAD}Read{HEAD:#}     {read}");
+    let _ = writeln!(
+        out,
+        "{HEAD}Again{HEAD:#}    cargo course check {number} --seed \
+         {seed}{behind}"
+    );
+    let addr = match outcome.target {
+        Target::At(addr) => addr.to_string(),
+        Target::Command(_) => "127.0.0.1:9006".to_owned(),
+    };
+    let udp = if exercise.stem().ends_with("udp") {
+        "--udp "
+    } else {
+        ""
+    };
+    let probe = format!("cargo run -p probe -- {udp}{addr}");
+    let lines = command.into_iter().chain([probe]);
+    for (n, line) in lines.enumerate() {
+        let head = if n == 0 { "By hand" } else { "       " };
+        let _ = writeln!(out, "{HEAD}{head}{HEAD:#}  {line}");
+    }
+}
+
+fn is_stub(command: &str) -> bool {
+    command.starts_with("cargo run") && command.contains("--bin")
+}
+
+fn wrapped(text: &str, indent: usize) -> Vec<String> {
+    let mut lines = vec![" ".repeat(indent)];
+    for word in text.split(' ') {
+        let line = &mut lines[..];
+        let last = line.len() - 1;
+        let length = columns(&line[last]) + 1 + columns(word);
+        if length > COLUMNS && line[last].len() > indent {
+            lines.push(" ".repeat(indent) + word);
+        } else {
+            if line[last].len() > indent {
+                line[last].push(' ');
+            }
+            line[last].push_str(word);
+        }
+    }
+    lines
+}
+
+/// At most `width` columns of `line`.
+fn cut(line: &str, width: usize) -> String {
+    if columns(line) <= width {
+        return line.to_owned();
+    }
+    let mut out = String::new();
+    for c in line.chars() {
+        if columns(&out) + columns(c.encode_utf8(&mut [0; 4])) > width - 3 {
+            break;
+        }
+        out.push(c);
+    }
+    out + "..."
+}
+
+/// How wide a terminal shows it: East Asian characters take two columns.
+fn columns(text: &str) -> usize {
+    text.chars().map(|c| 1 + usize::from(c >= '\u{1100}')).sum()
+}
