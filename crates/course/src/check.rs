@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener};
 use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
+use harness::proc::TcpRow;
 use harness::{Event, Failure, Fault, Lab, Peer, Program, UdpPeer, quote};
 
 use socket2::Socket;
@@ -264,7 +265,7 @@ impl Check {
     /// As [`Check::step`], for a step that starts or stops the program or
     /// reads what it prints. False if it runs elsewhere: skip the step.
     pub(crate) fn step_with_program(&mut self, name: &'static str) -> bool {
-        if let Target::Command(_) = self.target {
+        if self.is_ours() {
             self.step(name);
             return true;
         }
@@ -275,6 +276,11 @@ impl Check {
     /// Says that a step is not tried here.
     pub(crate) fn skip(&mut self, step: &'static str, why: &'static str) {
         self.skipped.push(Skipped { step, why });
+    }
+
+    /// True if the checker started the program.
+    pub(crate) fn is_ours(&self) -> bool {
+        matches!(self.target, Target::Command(_))
     }
 
     pub(crate) fn rng(&mut self) -> &mut fastrand::Rng {
@@ -330,11 +336,8 @@ impl Check {
         let local = client.0.local_addr()?;
         let queues = || {
             let rows = harness::proc::tcp_table()?;
-            let row = |at, to| {
-                rows.iter().find(|row| row.local == at && row.remote == to)
-            };
-            let sent = row(self.addr, local)?.send_queue;
-            let taken = row(local, self.addr)?.receive_queue;
+            let sent = row(&rows, self.addr, local)?.send_queue;
+            let taken = row(&rows, local, self.addr)?.receive_queue;
             (sent > 0 && taken > 0).then_some((sent, taken))
         };
         let mut seen = None;
@@ -352,6 +355,22 @@ impl Check {
             };
             seen = now;
             still >= STILL
+        })?)
+    }
+
+    /// Waits until the server has read what `client` sent. Only Linux tells;
+    /// elsewhere it does not wait.
+    pub(crate) fn until_taken(&self, client: &Client) -> Result {
+        let local = client.0.local_addr()?;
+        let wanted = "see that the server reads what was sent";
+        Ok(self.lab.wait_until(wanted, || {
+            let Some(rows) = harness::proc::tcp_table() else {
+                return true;
+            };
+            let waits = |row: &TcpRow| row.send_queue + row.receive_queue > 0;
+            // No such row: the connection has gone, as the next step will see.
+            !row(&rows, self.addr, local).is_some_and(|r| r.receive_queue > 0)
+                && !row(&rows, local, self.addr).is_some_and(waits)
         })?)
     }
 
@@ -385,10 +404,8 @@ impl Check {
     pub(crate) fn start(&mut self, addr: &str) -> Result {
         let program = self.program.insert(self.spawn(PROGRAM, addr)?);
         let heard = program.listening();
-        let asked: SocketAddr = match addr.parse() {
-            Ok(asked) => asked,
-            Err(_) => SocketAddr::new(self.ip, 0),
-        };
+        let any = SocketAddr::new(self.ip, 0);
+        let asked: SocketAddr = addr.parse().unwrap_or(any);
         let said = heard
             .map_err(Trouble::from)
             .or_wrong("first-line")
@@ -406,6 +423,11 @@ impl Check {
         }
         self.addr = said;
         Ok(())
+    }
+
+    /// Starts the program on a port that the kernel chooses.
+    pub(crate) fn start_anew(&mut self) -> Result {
+        self.start(&SocketAddr::new(self.ip, 0).to_string())
     }
 
     /// Stops the program at once, and what it started; forgets it.
@@ -455,7 +477,7 @@ impl Check {
             return Ok(());
         }
         self.step("the program starts and says where it listens");
-        self.start(&SocketAddr::new(self.ip, 0).to_string())
+        self.start_anew()
     }
 
     fn end(&mut self) -> Result {
@@ -575,6 +597,15 @@ impl Check {
     }
 }
 
+fn row(
+    rows: &[TcpRow],
+    local: SocketAddr,
+    remote: SocketAddr,
+) -> Option<&TcpRow> {
+    rows.iter()
+        .find(|row| row.local == local && row.remote == remote)
+}
+
 /// A TCP client in the script's hand.
 pub(crate) struct Client(pub(crate) Peer);
 
@@ -606,6 +637,14 @@ impl Client {
 
     pub(crate) fn expect_end(&mut self) -> Result {
         Ok(self.0.expect_end()?)
+    }
+
+    /// Receives the end of the connection, by FIN or by RST, and nothing else.
+    pub(crate) fn gone(&mut self) -> Result {
+        match self.0.expect_end() {
+            Err(failure) if *failure.fault == Fault::Reset => Ok(()),
+            result => Ok(result?),
+        }
     }
 
     pub(crate) fn half_close(&self) -> Result {

@@ -1,14 +1,13 @@
 //! `cargo course`: the exercises, checked.
 
 use std::ffi::OsString;
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anstream::{eprintln, print};
-use anyhow::{Context, Result};
+use anstream::print;
+use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
-use course::{Exercise, Options, Target};
+use course::{Options, Target};
 
 #[derive(Parser)]
 #[command(name = "cargo course", bin_name = "cargo course")]

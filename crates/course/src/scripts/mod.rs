@@ -8,12 +8,22 @@
 
 use crate::check::{Check, Result};
 
+mod reuse_addr;
+mod single_client;
+mod socketserver;
+mod thread_pool;
 mod threaded;
+mod udp;
 
 /// The script for the exercise with that stem.
 pub(crate) fn of(stem: &str) -> Option<fn(&mut Check) -> Result> {
     Some(match stem {
+        "01-single-client" => single_client::check,
+        "02-reuse-addr" => reuse_addr::check,
         "03-threaded" => threaded::check,
+        "04-thread-pool" => thread_pool::check,
+        "05-udp" => udp::check,
+        "06-socketserver" => socketserver::check,
         _ => return None,
     })
 }

@@ -1,0 +1,111 @@
+//! Exercise 02: greet visitors, and be back at once after a restart.
+
+use std::net::SocketAddr;
+
+use harness::{Fault, Lab};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::check::{Check, Or, Result};
+
+pub(crate) fn check(c: &mut Check) -> Result {
+    let visitors = c.rng().usize(2..=5);
+    c.step("each visitor is greeted, and the server closes first");
+    if c.is_ours() {
+        visit(c, visitors)?;
+    } else {
+        let mut a = c.connect("a")?;
+        a.expect("you are visitor ")?;
+    }
+
+    if cfg!(unix)
+        && c.step_with_program("a second copy on the same port is refused")
+    {
+        let addr = c.addr().to_string();
+        let mut second = c.spawn("second", &addr)?;
+        match second.line() {
+            Ok(line) => {
+                let fault = Fault::Unexpected(line);
+                return Err(c
+                    .trouble("second copy", "fail to start", fault)
+                    .settle("reuse-port"));
+            }
+            Err(failure) if matches!(*failure.fault, Fault::Exited { .. }) => {
+                if second.exit()?.success() {
+                    let wanted = "end with an exit code that is not 0";
+                    let fault = Fault::Unexpected("exit code 0".to_owned());
+                    return Err(c.trouble("second copy", wanted, fault));
+                }
+            }
+            Err(failure) => {
+                let refused: Result = Err(failure.into());
+                return refused.or_silent("waits-it-out");
+            }
+        }
+    }
+
+    let step = "killed and started again, it listens at once";
+    if c.step_with_program(step) {
+        // Its visitors are gone and it closed first, so that the kernel keeps
+        // their connections in the state TIME-WAIT.
+        let addr = c.addr();
+        visitor(c, visitors + 1)?;
+        c.kill()?;
+        c.lab().wait_until("see TIME-WAIT", || time_wait(addr))?;
+        let started = c.start(&addr.to_string());
+        let id = if started.is_err() && can_bind(c.lab(), addr) {
+            "set-after-bind"
+        } else {
+            "no-reuse-addr"
+        };
+        started.or_exited(id).or_silent("waits-it-out")?;
+        visit(c, 1)?;
+    }
+    Ok(())
+}
+
+/// Visitors 1 to `count`, one after the other.
+fn visit(c: &mut Check, count: usize) -> Result {
+    for number in 1..=count {
+        visitor(c, number)?;
+    }
+    Ok(())
+}
+
+fn visitor(c: &mut Check, number: usize) -> Result {
+    let mut visitor = c.connect("visitor")?;
+    visitor.expect(format!("you are visitor {number}\n"))?;
+    visitor.expect_end().or_silent("keeps-the-connection")?;
+    visitor.close();
+    Ok(())
+}
+
+/// True if a connection of the server at `addr` is in the state TIME-WAIT, and
+/// none is on its way there; where nobody can tell, too.
+fn time_wait(addr: SocketAddr) -> bool {
+    let Some(rows) = harness::proc::tcp_table() else {
+        return true;
+    };
+    let mut rows = rows.iter().filter(|row| row.local == addr).peekable();
+    rows.peek().is_some() && rows.all(|row| row.state == "TIME-WAIT")
+}
+
+/// Whether a listener with SO_REUSEADDR can have the address. On Linux that
+/// needs the option on the old listener, too, whenever it was set.
+fn can_bind(lab: &Lab, addr: SocketAddr) -> bool {
+    if !cfg!(target_os = "linux") {
+        return false;
+    }
+    let bind = || {
+        let domain = Domain::for_address(addr);
+        let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&addr.into())
+    };
+    let can = bind().is_ok();
+    lab.note(if can {
+        "the checker's own listener, with the option, gets the address"
+    } else {
+        "the checker's own listener, with the option, is refused, too"
+    });
+    can
+}

@@ -1,0 +1,71 @@
+//! Exercise 06: add numbers, and stop when told to.
+
+use std::net::TcpStream;
+
+use harness::Fault;
+
+use crate::check::{Check, Client, Or, Result};
+
+pub(crate) fn check(c: &mut Check) -> Result {
+    c.step("a client's requests are answered");
+    let mut a = c.connect("a")?;
+    asks(c, &mut a)?;
+    asks(c, &mut a).or_closed("one-request-only")?;
+
+    c.step("a wrong request ends only its own connection");
+    for wrong in ["1 two 3\n", "1.5\n"] {
+        let mut bad = c.connect("bad")?;
+        bad.send(wrong)?;
+        bad.gone().or_exited("error-ends-server")?;
+        asks(c, &mut a)
+            .or_exited("error-ends-server")?;
+    }
+
+    let step = "told to stop while nobody is there, it ends with code 0";
+    if !c.step_with_program(step) {
+        return Ok(());
+    }
+    a.half_close()?;
+    a.expect_end()?;
+    stop(c)?;
+    c.expect_success().or_silent("shutdown-deadlocks")?;
+
+    c.step("told to stop, it takes no new clients");
+    c.start_anew()?;
+    let mut a = c.connect("a")?;
+    asks(c, &mut a)?;
+    stop(c)?;
+    let addr = c.addr();
+    let refused = || TcpStream::connect(addr).is_err();
+    if c.lab().wait_until("refuse new clients", refused).is_err() {
+        let fault = Fault::Unexpected("a new client".to_owned());
+        let trouble = c.trouble("program", "refuse new clients", fault);
+        return Err(trouble.settle("still-listens"));
+    }
+
+    c.step("it answers who is connected, until they leave, and then ends");
+    asks(c, &mut a)
+        .or_exited("cuts-off-clients")
+        .or_closed("cuts-off-clients")?;
+    a.half_close()?;
+    a.expect_end()?;
+    c.expect_success()
+}
+
+/// Tells the program to shut down.
+fn stop(c: &mut Check) -> Result {
+    if let Some(program) = c.program() {
+        program.end_input();
+        program.expect("shutting down\n")?;
+    }
+    Ok(())
+}
+
+fn asks(c: &mut Check, client: &mut Client) -> Result {
+    let numbers: Vec<i64> =
+        (0..c.rng().usize(2..=5)).map(|_| c.rng().i64(-99..=999)).collect();
+    let sum: i64 = numbers.iter().sum();
+    let line: Vec<_> = numbers.iter().map(i64::to_string).collect();
+    client.send(line.join(" ") + "\n")?;
+    client.expect(format!("{sum}\n"))
+}
