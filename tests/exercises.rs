@@ -57,12 +57,19 @@ fn side_by_side<T: Sync, R: Send>(
 ) -> Vec<R> {
     let queue = Mutex::new(items.iter().enumerate());
     let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
-    let run = || std::iter::from_fn(next).map(|(n, t)| (n, work(t))).collect();
+    let run = || {
+        std::iter::from_fn(next)
+            .map(|(n, t)| (n, work(t)))
+            .collect()
+    };
     let results: BTreeMap<usize, R> = thread::scope(|scope| {
         let threads: Vec<_> = (0..threads)
             .map(|_| scope.spawn(|| -> Vec<_> { run() }))
             .collect();
-        threads.into_iter().flat_map(|t| t.join().unwrap()).collect()
+        threads
+            .into_iter()
+            .flat_map(|t| t.join().unwrap())
+            .collect()
     });
     results.into_values().collect()
 }

@@ -6,7 +6,6 @@ use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener};
 use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
-use harness::proc::TcpRow;
 use harness::{Event, Failure, Fault, Lab, Peer, Program, UdpPeer, quote};
 
 use socket2::Socket;
@@ -25,7 +24,7 @@ const MOMENT: Duration = Duration::from_millis(300);
 /// What a client takes that takes little, in bytes (Linux doubles it).
 const SMALL_BUFFER: usize = 4 << 10;
 /// As many looks, 2 ms apart, must see the same for it to be at rest.
-const STILL: usize = 8;
+const STILL: usize = 10;
 /// Nothing asks for this port, so who listens there did not ask the checker.
 const DEFAULT_PORT: u16 = 9006;
 
@@ -140,6 +139,10 @@ impl Trouble {
         matches!(*self.0.failure.fault, Fault::Silence(_))
     }
 
+    pub(crate) fn is_refusal(&self) -> bool {
+        *self.0.failure.fault == Fault::Refused
+    }
+
     /// Says for certain what it means.
     pub(crate) fn settle(mut self, id: &'static str) -> Self {
         self.0.settled = Some(id);
@@ -151,7 +154,8 @@ impl Trouble {
 pub(crate) trait Or<T> {
     /// Nothing came.
     fn or_silent(self, id: &'static str) -> Result<T>;
-    /// The connection was closed or reset, and the program still runs.
+    /// The connection was closed, reset or refused (a datagram, too), and the
+    /// program still runs.
     fn or_closed(self, id: &'static str) -> Result<T>;
     /// Something else came.
     fn or_wrong(self, id: &'static str) -> Result<T>;
@@ -329,49 +333,33 @@ impl Check {
         Ok(Client(self.lab.adopt(name, stream)?))
     }
 
-    /// Waits until the server's answers to `client`, which does not read, fill
-    /// all buffers. Only Linux tells for sure; elsewhere it waits for the
-    /// first of them.
+    /// Waits until the server's answers to `client`, which does not read, have
+    /// filled all buffers, as far as this end can see.
     pub(crate) fn until_answers_pile_up(&self, client: &Client) -> Result {
-        let local = client.0.local_addr()?;
-        let queues = || {
-            let rows = harness::proc::tcp_table()?;
-            let sent = row(&rows, self.addr, local)?.send_queue;
-            let taken = row(&rows, local, self.addr)?.receive_queue;
-            (sent > 0 && taken > 0).then_some((sent, taken))
-        };
-        let mut seen = None;
+        let mut buffer = vec![0; 64 << 10];
+        let mut seen = 0;
         let mut still = 0;
-        let wanted = "see that the answers pile up";
-        Ok(self.lab.wait_until(wanted, || {
-            if !cfg!(target_os = "linux") {
-                return !client.0.has_nothing().unwrap_or(false);
-            }
-            let now = queues();
-            still = if now.is_some() && now == seen {
+        let mut at_rest = || {
+            let stream = client.0.stream();
+            let waits = match client.0.has_nothing() {
+                Ok(false) => stream.peek(&mut buffer).unwrap_or(0),
+                _ => 0,
+            };
+            still = if waits > 0 && waits == seen {
                 still + 1
             } else {
                 0
             };
-            seen = now;
+            seen = waits;
             still >= STILL
-        })?)
-    }
-
-    /// Waits until the server has read what `client` sent. Only Linux tells;
-    /// elsewhere it does not wait.
-    pub(crate) fn until_taken(&self, client: &Client) -> Result {
-        let local = client.0.local_addr()?;
-        let wanted = "see that the server reads what was sent";
-        Ok(self.lab.wait_until(wanted, || {
-            let Some(rows) = harness::proc::tcp_table() else {
-                return true;
-            };
-            let waits = |row: &TcpRow| row.send_queue + row.receive_queue > 0;
-            // No such row: the connection has gone, as the next step will see.
-            !row(&rows, self.addr, local).is_some_and(|r| r.receive_queue > 0)
-                && !row(&rows, local, self.addr).is_some_and(waits)
-        })?)
+        };
+        let wanted = "receive some answers, and take none";
+        self.lab
+            .wait_until(wanted, &mut at_rest)
+            .map_err(|failure| {
+                let who = client.name().to_owned();
+                Trouble::from(Failure { who, ..failure })
+            })
     }
 
     pub(crate) fn udp(&self, name: &str) -> Result<Datagrams> {
@@ -560,7 +548,9 @@ impl Check {
         }
         let kind = match fault {
             Fault::Silence(_) => Some(Kind::Silent),
-            Fault::EarlyEnd { .. } | Fault::Reset => Some(Kind::Closed),
+            Fault::EarlyEnd { .. } | Fault::Reset | Fault::Refused => {
+                Some(Kind::Closed)
+            }
             Fault::WrongByte { .. } | Fault::Unexpected(_) => Some(Kind::Wrong),
             Fault::Exited { .. } => Some(Kind::Exited),
             _ => None,
@@ -597,19 +587,14 @@ impl Check {
     }
 }
 
-fn row(
-    rows: &[TcpRow],
-    local: SocketAddr,
-    remote: SocketAddr,
-) -> Option<&TcpRow> {
-    rows.iter()
-        .find(|row| row.local == local && row.remote == remote)
-}
-
 /// A TCP client in the script's hand.
 pub(crate) struct Client(pub(crate) Peer);
 
 impl Client {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
     pub(crate) fn send(&self, bytes: impl AsRef<[u8]>) -> Result {
         Ok(self.0.send(bytes)?)
     }

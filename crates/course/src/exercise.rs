@@ -131,14 +131,15 @@ impl Exercise {
         Ok(found)
     }
 
-    /// Builds an example, for instance the solution (named as the stem).
-    ///
-    /// # Errors
-    /// What Cargo said, if it does not compile.
-    pub fn build_example(name: &str, colour: bool) -> Result<Target, String> {
-        let path = compile(&["--example", name], colour)?;
-        Ok(target(path.join("examples").join(name)))
-    }
+}
+
+/// Builds an example, for instance the solution (named as the stem).
+///
+/// # Errors
+/// What Cargo said, if it does not compile.
+pub fn build_example(name: &str, colour: bool) -> Result<Target, String> {
+    let path = compile(&["--example", name], colour)?;
+    Ok(target(path.join("examples").join(name)))
 }
 
 /// Has Cargo build `targets` of the exercises; gives the folder of programs.
@@ -160,8 +161,9 @@ pub fn compile(targets: &[&str], colour: bool) -> Result<PathBuf, String> {
 }
 
 fn target(path: PathBuf) -> Target {
-    let path = path.with_added_extension(std::env::consts::EXE_EXTENSION);
-    Target::Command(vec![path.into_os_string()])
+    let mut path = path.into_os_string();
+    path.push(std::env::consts::EXE_SUFFIX);
+    Target::Command(vec![path])
 }
 
 /// The command by which a person starts `target` on the default address.
@@ -177,7 +179,7 @@ pub fn by_hand(exercise: &Exercise, target: &Target) -> Option<String> {
             } else if built && is_example(&first) {
                 format!("cargo run -p {PACKAGE} --example {name}")
             } else {
-                let words: Vec<_> = words.iter().map(|w| quoted(w)).collect();
+                let words: Vec<_> = words.iter().map(quoted).collect();
                 format!("{} 127.0.0.1:9006", words.join(" "))
             })
         }

@@ -12,6 +12,8 @@ mod scripts;
 mod show;
 
 pub use check::{Options, Outcome, Skipped, Target, Verdict, check};
-pub use exercise::{Exercise, Mistake, by_hand, compile, exercises, find};
+pub use exercise::{
+    Exercise, Mistake, build_example, by_hand, compile, exercises, find,
+};
 pub use page::{Section, section};
 pub use show::{show, shown_state};

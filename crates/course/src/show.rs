@@ -95,6 +95,8 @@ fn failed(
             let _ = writeln!(out, "{line}");
         }
         read = format!("{}, \"{}\"", page::file(stem), section.title);
+    } else if let Some((stem, id)) = &verdict.diagnosis {
+        let _ = writeln!(out, "\n{HEAD}{id}{HEAD:#} (not on the page {stem})");
     } else {
         let _ = writeln!(
             out,

@@ -1,4 +1,4 @@
-//! Exercise 01 with a mistake: it takes what one read brings for a line.
+//! Exercise 01 with a mistake: it takes the end of a read for the end of a line.
 
 use std::env;
 use std::io::{self, Read, Write};
@@ -21,15 +21,16 @@ fn serve(stream: &TcpStream) -> io::Result<()> {
     let mut writer = stream;
     let mut reader = stream;
     loop {
-        let mut line = vec![0; 2 << 20];
-        let count = reader.read(&mut line)?;
-        line.truncate(count);
-        if count == 0 {
+        let mut buffer = vec![0; 1024];
+        let read = reader.read(&mut buffer)?;
+        if read == 0 {
             return Ok(());
         }
-        let text = line.strip_suffix(b"\n").unwrap_or(&line);
-        let count = String::from_utf8_lossy(text).chars().count();
-        let answer = [format!("{count} ").as_bytes(), text, b"\n"].concat();
-        writer.write_all(&answer)?;
+        for line in buffer[..read].split_inclusive(|&byte| byte == b'\n') {
+            let text = line.strip_suffix(b"\n").unwrap_or(line);
+            let count = String::from_utf8_lossy(text).chars().count();
+            let answer = [format!("{count} ").as_bytes(), text, b"\n"].concat();
+            writer.write_all(&answer)?;
+        }
     }
 }

@@ -12,13 +12,13 @@ pub(crate) fn check(c: &mut Check) -> Result {
 
     c.step("three clients are served at once");
     for name in &WORKERS[1..] {
-        let client = is_ready(c, name).or_else(|trouble| {
+        let client = is_ready(c, name).map_err(|trouble| {
             let queued = trouble.is_silence() && is_queueing(c);
-            Err(if queued {
+            if queued {
                 trouble.settle("lock-held-while-working")
             } else {
                 trouble
-            })
+            }
         })?;
         served.push(client);
     }
