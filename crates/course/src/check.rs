@@ -16,7 +16,7 @@ use crate::page::CONTRACT;
 /// The name of the checked program in the timeline.
 const PROGRAM: &str = "program";
 /// A program that prints more is stopped; it is more than anybody reads.
-const OUTPUT_LIMIT: usize = 1 << 20;
+const OUTPUT_LIMIT: usize = 16 << 20;
 /// How much of a wrong answer is looked at.
 const ANSWER_LIMIT: usize = 64 << 10;
 /// A connection may end a moment before its program does.
@@ -41,7 +41,7 @@ pub enum Target {
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
     /// What the payloads are made from.
-    pub seed: u64,
+    pub seed: u32,
     /// How long each wait may take.
     pub deadline: Duration,
 }
@@ -216,7 +216,7 @@ pub fn check(
     let lab = Lab::new()
         .with_deadline(options.deadline)
         .with_output_limit(OUTPUT_LIMIT);
-    let mut rng = fastrand::Rng::with_seed(options.seed);
+    let mut rng = fastrand::Rng::with_seed(options.seed.into());
     let ip = loopback(&mut rng);
     let mut check = Check {
         lab,
@@ -391,7 +391,10 @@ impl Check {
     /// Starts the program on `addr`, and waits until it says that it listens.
     pub(crate) fn start(&mut self, addr: &str) -> Result {
         let program = self.program.insert(self.spawn(PROGRAM, addr)?);
-        let heard = program.listening();
+        let heard = program.listening().map_err(|failure| Failure {
+            wanted: "print `listening on IP:PORT` first".to_owned(),
+            ..failure
+        });
         let any = SocketAddr::new(self.ip, 0);
         let asked: SocketAddr = addr.parse().unwrap_or(any);
         let said = heard
@@ -569,6 +572,7 @@ impl Check {
             Fault::Exited { .. } => Some("ended-by-itself"),
             Fault::Silence(_) => Some("hangs"),
             Fault::Refused => Some("nobody-listens"),
+            Fault::Io(_) if self.program.is_none() => Some("cannot-start"),
             _ => None,
         };
         let id = general.or(settled).or(hint.map(|&(_, id)| id)).or(usual);

@@ -2,11 +2,11 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::check::{self, Check, Target};
+use crate::check::{self, Check, Options, Outcome, Target};
 use crate::{page, scripts};
 
 const PACKAGE: &str = "exercises";
@@ -27,6 +27,41 @@ pub struct Mistake {
     pub id: String,
     /// The example's name.
     pub example: String,
+}
+
+impl Mistake {
+    /// The file, from the root of the repository.
+    pub fn file(&self) -> String {
+        format!("{EXAMPLES}/{}.rs", self.example)
+    }
+}
+
+/// What became of a learner's file.
+pub enum Attempt {
+    /// It does not compile; this is what Cargo said.
+    NotCompiling(String),
+    /// It was checked.
+    Checked(Outcome),
+}
+
+impl Attempt {
+    /// True if nothing went wrong.
+    pub fn passes(&self) -> bool {
+        match self {
+            Self::NotCompiling(_) => false,
+            Self::Checked(outcome) => outcome.verdict.is_none(),
+        }
+    }
+}
+
+/// Builds what the learner wrote, and checks it.
+pub fn attempt(exercise: &Exercise, options: Options, colour: bool) -> Attempt {
+    match exercise.build(colour) {
+        Ok(target) => {
+            Attempt::Checked(check::check(exercise, &target, options))
+        }
+        Err(said) => Attempt::NotCompiling(said),
+    }
 }
 
 /// All exercises, in the order of the lessons: each stub is one.
@@ -94,6 +129,13 @@ impl Exercise {
         page::title(&page).unwrap_or(&self.stem).to_owned()
     }
 
+    /// The title without its number.
+    pub fn subject(&self) -> String {
+        let title = self.title();
+        let subject = title.split_once(": ").map(|(_, subject)| subject);
+        subject.unwrap_or(&title).to_owned()
+    }
+
     /// True if the file still has a `todo!` outside of its comments.
     pub fn is_untouched(&self) -> bool {
         let path = harness::root().join(self.stub());
@@ -114,11 +156,14 @@ impl Exercise {
         Ok(target(path.join(&self.stem)))
     }
 
-    /// The typical mistakes among the examples.
+    /// The typical mistakes among the examples; none if there are no examples.
     ///
     /// # Errors
     /// If the folder of the examples cannot be read.
     pub fn mistakes(&self) -> Result<Vec<Mistake>> {
+        if !harness::root().join(EXAMPLES).is_dir() {
+            return Ok(Vec::new());
+        }
         let prefix = format!("{}-", self.stem);
         let mut found: Vec<_> = names(EXAMPLES)?
             .into_iter()
@@ -130,7 +175,6 @@ impl Exercise {
         found.sort_by(|a, b| a.id.cmp(&b.id));
         Ok(found)
     }
-
 }
 
 /// Builds an example, for instance the solution (named as the stem).
@@ -166,34 +210,79 @@ fn target(path: PathBuf) -> Target {
     Target::Command(vec![path])
 }
 
-/// The command by which a person starts `target` on the default address.
-pub fn by_hand(exercise: &Exercise, target: &Target) -> Option<String> {
-    match target {
-        Target::At(_) => None,
-        Target::Command(words) => {
-            let first = words.first().map(PathBuf::from).unwrap_or_default();
-            let name = first.file_stem().unwrap_or_default().to_string_lossy();
-            let built = first.is_absolute() && words.len() == 1;
-            Some(if built && name == exercise.stem && !is_example(&first) {
-                format!("cargo run -p {PACKAGE} --bin {name}")
-            } else if built && is_example(&first) {
-                format!("cargo run -p {PACKAGE} --example {name}")
-            } else {
-                let words: Vec<_> = words.iter().map(quoted).collect();
-                format!("{} 127.0.0.1:9006", words.join(" "))
-            })
+/// Where a program comes from.
+enum Source<'a> {
+    Stub,
+    Example(String),
+    Command(&'a [OsString]),
+    Elsewhere,
+}
+
+fn source<'a>(exercise: &Exercise, target: &'a Target) -> Source<'a> {
+    let Target::Command(words) = target else {
+        return Source::Elsewhere;
+    };
+    if let [program] = words.as_slice()
+        && let path = Path::new(program)
+        && path.is_absolute()
+        && let Some(name) = path.file_stem().and_then(|name| name.to_str())
+        && let Some(folder) = path.parent()
+    {
+        if folder.ends_with("examples") {
+            return Source::Example(name.to_owned());
         }
+        if name == exercise.stem {
+            return Source::Stub;
+        }
+    }
+    Source::Command(words)
+}
+
+/// The command by which a person starts `target` on the default address.
+pub(crate) fn by_hand(exercise: &Exercise, target: &Target) -> Option<String> {
+    match source(exercise, target) {
+        Source::Stub => {
+            Some(format!("cargo run -p {PACKAGE} --bin {}", exercise.stem))
+        }
+        Source::Example(name) => {
+            Some(format!("cargo run -p {PACKAGE} --example {name}"))
+        }
+        Source::Command(words) => {
+            Some(format!("{} 127.0.0.1:9006", line(words)))
+        }
+        Source::Elsewhere => None,
     }
 }
 
-fn is_example(path: &std::path::Path) -> bool {
-    path.parent()
-        .is_some_and(|folder| folder.ends_with("examples"))
+/// The command of `cargo course` that checked `target`, and what stands behind
+/// the exercise's number, and at the end.
+pub(crate) fn again(
+    exercise: &Exercise,
+    target: &Target,
+) -> (&'static str, String, String) {
+    let none = String::new;
+    match (source(exercise, target), target) {
+        (_, Target::At(addr)) => ("check", format!(" --at {addr}"), none()),
+        (Source::Example(name), _) => {
+            let prefix = format!("{}-", exercise.stem);
+            let id = name.strip_prefix(&prefix).unwrap_or(&name);
+            ("demo", format!(" {id}"), none())
+        }
+        (Source::Command(words), _) => {
+            ("check", none(), format!(" -- {}", line(words)))
+        }
+        _ => ("check", none(), none()),
+    }
+}
+
+fn line(words: &[OsString]) -> String {
+    let words: Vec<_> = words.iter().map(quoted).collect();
+    words.join(" ")
 }
 
 fn quoted(word: &OsString) -> String {
     let word = word.to_string_lossy();
-    if word.contains(char::is_whitespace) {
+    if word.is_empty() || word.contains(char::is_whitespace) {
         format!("'{word}'")
     } else {
         word.into_owned()

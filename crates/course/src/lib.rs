@@ -13,7 +13,8 @@ mod show;
 
 pub use check::{Options, Outcome, Skipped, Target, Verdict, check};
 pub use exercise::{
-    Exercise, Mistake, build_example, by_hand, compile, exercises, find,
+    Attempt, Exercise, Mistake, attempt, build_example, compile, exercises,
+    find,
 };
 pub use page::{Section, section};
-pub use show::{show, shown_state};
+pub use show::{show, state, summary};

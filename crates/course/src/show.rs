@@ -6,8 +6,8 @@ use anstyle::{AnsiColor, Style};
 use harness::{Event, Fault, What, quote};
 
 use crate::check::{Outcome, Target, Verdict};
-use crate::exercise::by_hand;
-use crate::{Exercise, page, section};
+use crate::exercise::{again, by_hand};
+use crate::{Attempt, Exercise, Section, page, section};
 
 const COLUMNS: usize = 80;
 /// How many events of the timeline are shown: the last ones.
@@ -22,24 +22,74 @@ const FAINT: Style = Style::new().dimmed();
 
 /// The whole report on one check, with colours: print it through `anstream`,
 /// which removes them where they do not belong.
-pub fn show(exercise: &Exercise, outcome: &Outcome) -> String {
+pub fn show(exercise: &Exercise, attempt: &Attempt) -> String {
     let mut out = String::new();
-    head(&mut out, exercise, outcome);
-    match &outcome.verdict {
-        None => passed(&mut out, exercise, outcome),
-        Some(verdict) => failed(&mut out, exercise, outcome, verdict),
+    match attempt {
+        Attempt::NotCompiling(said) => not_compiling(&mut out, exercise, said),
+        Attempt::Checked(outcome) => {
+            head(&mut out, exercise, outcome);
+            match &outcome.verdict {
+                None => passed(&mut out, exercise, outcome),
+                Some(verdict) => failed(&mut out, exercise, outcome, verdict),
+            }
+        }
     }
     out
 }
 
-/// A word for the list: passes, or where it fails.
-pub fn shown_state(outcome: &Outcome) -> String {
-    match &outcome.verdict {
-        None => format!("{GOOD}passes{GOOD:#}"),
-        Some(verdict) => match &verdict.diagnosis {
-            Some((_, id)) => format!("{BAD}fails{BAD:#}: {id}"),
-            None => format!("{BAD}fails{BAD:#}"),
-        },
+/// One or two words for the list; `None` is a stub that nobody has touched.
+pub fn state(attempt: Option<&Attempt>) -> String {
+    match attempt {
+        None => format!("{FAINT}to do{FAINT:#}"),
+        Some(Attempt::NotCompiling(_)) => {
+            format!("{BAD}does not compile{BAD:#}")
+        }
+        Some(attempt) if attempt.passes() => format!("{GOOD}passes{GOOD:#}"),
+        Some(_) => format!("{BAD}fails{BAD:#}"),
+    }
+}
+
+/// One line: nothing for a pass; else the step, and what is known.
+pub fn summary(attempt: &Attempt) -> String {
+    match attempt {
+        Attempt::NotCompiling(_) => "does-not-compile".to_owned(),
+        Attempt::Checked(Outcome { verdict: None, .. }) => String::new(),
+        Attempt::Checked(Outcome {
+            verdict: Some(verdict),
+            ..
+        }) => {
+            let id = verdict.diagnosis.as_ref().map_or("unknown", |d| d.1);
+            format!("{id}: {}. {}", verdict.step, sentence(verdict))
+        }
+    }
+}
+
+fn not_compiling(out: &mut String, exercise: &Exercise, said: &str) {
+    let id = "does-not-compile";
+    let _ = writeln!(out, "{said}");
+    let _ = writeln!(out, "{HEAD}{}{HEAD:#}\n", exercise.title());
+    let _ = writeln!(out, "  {BAD}FAILED{BAD:#}  it compiles");
+    let stem = page::CONTRACT;
+    let mut read = page::file(stem);
+    if let Some(section) = section(stem, id) {
+        explain(out, &section);
+        read = format!("{read}, \"{}\"", section.title);
+    }
+    let number = exercise.number().unwrap_or_default();
+    let _ = writeln!(out, "\n{HEAD}Edit{HEAD:#}     {}", exercise.stub());
+    let _ = writeln!(out, "{HEAD}Read{HEAD:#}     {read}");
+    let _ = writeln!(out, "{HEAD}Again{HEAD:#}    cargo course check {number}");
+}
+
+fn explain(out: &mut String, section: &Section) {
+    let _ = writeln!(out, "\n{HEAD}{}{HEAD:#}\n", section.title);
+    for line in section.text().lines() {
+        let line = if line.is_empty() {
+            ""
+        } else {
+            &format!("  {line}")
+        };
+        let _ = writeln!(out, "{line}");
     }
 }
 
@@ -85,15 +135,7 @@ fn failed(
     if let Some((stem, id)) = &verdict.diagnosis
         && let Some(section) = section(stem, id)
     {
-        let _ = writeln!(out, "\n{HEAD}{}{HEAD:#}\n", section.title);
-        for line in section.text().lines() {
-            let line = if line.is_empty() {
-                ""
-            } else {
-                &format!("  {line}")
-            };
-            let _ = writeln!(out, "{line}");
-        }
+        explain(out, &section);
         read = format!("{}, \"{}\"", page::file(stem), section.title);
     } else if let Some((stem, id)) = &verdict.diagnosis {
         let _ = writeln!(out, "\n{HEAD}{id}{HEAD:#} (not on the page {stem})");
@@ -156,8 +198,8 @@ fn sentence(verdict: &Verdict) -> String {
             "but was refused: nobody listens there".to_owned()
         }
         (Fault::Flooded(bytes), _) => format!(
-            "but your program had printed more than {} KiB",
-            bytes >> 10
+            "but your program had printed more than {} MiB",
+            bytes >> 20
         ),
         (Fault::LeftBehind(count), _) => {
             return format!(
@@ -230,22 +272,12 @@ fn footer(
     let number = exercise.number().unwrap_or_default();
     let seed = outcome.options.seed;
     let command = by_hand(exercise, &outcome.target);
-    let behind = match &outcome.target {
-        Target::At(addr) => format!(" --at {addr}"),
-        Target::Command(_) if command.as_deref().is_some_and(is_stub) => {
-            String::new()
-        }
-        Target::Command(words) => {
-            let words: Vec<_> =
-                words.iter().map(|word| word.to_string_lossy()).collect();
-            format!(" -- {}", words.join(" "))
-        }
-    };
+    let again = again(exercise, &outcome.target);
     let _ = writeln!(out, "\n{HEAD}Read{HEAD:#}     {read}");
     let _ = writeln!(
         out,
-        "{HEAD}Again{HEAD:#}    cargo course check {number} --seed \
-         {seed}{behind}"
+        "{HEAD}Again{HEAD:#}    cargo course {} {number}{} --seed {seed}{}",
+        again.0, again.1, again.2
     );
     let addr = match outcome.target {
         Target::At(addr) => addr.to_string(),
@@ -262,10 +294,6 @@ fn footer(
         let head = if n == 0 { "By hand" } else { "       " };
         let _ = writeln!(out, "{HEAD}{head}{HEAD:#}  {line}");
     }
-}
-
-fn is_stub(command: &str) -> bool {
-    command.starts_with("cargo run") && command.contains("--bin")
 }
 
 fn wrapped(text: &str, indent: usize) -> Vec<String> {

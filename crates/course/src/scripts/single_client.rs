@@ -105,7 +105,9 @@ fn a_long_answer(c: &mut Check) -> Result {
             harness::proc::is_stopped(process) != Some(false)
         })?;
         c.note("Ctrl-Z and `fg`: a write that waits comes back early");
-        if let Some(program) = c.program() { Program::resume(program) }
+        if let Some(program) = c.program() {
+            Program::resume(program)
+        }
     }
     let _ = sending.join();
     slow.half_close()?;
