@@ -431,7 +431,7 @@ fn what_a_failed_check_says_fits_into_80_columns_and_is_all_there() {
             "\nWhat happened (in seconds".to_owned(),
             "  program  started: ".to_owned(),
             format!("\n{title}\n"),
-            format!("Read     {}, \"{title}\"\n", exercise.page()),
+            format!("Read     {}#{id}\n", exercise.page()),
             format!("Again    cargo course demo {number} {id} --seed 7\n"),
             "By hand  cargo run -p exercises --example ".to_owned(),
             "cargo run -p probe -- ".to_owned(),
@@ -638,7 +638,7 @@ fn session(lab: &Lab) -> String {
     events
         .iter()
         .map(|e| format!("{:width$}  {}\n", e.who, e.what))
-        .filter(|line| !line.contains("was killed"))
+        .filter(|line| !line.contains("  started: "))
         .collect()
 }
 

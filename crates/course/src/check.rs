@@ -16,13 +16,16 @@ use crate::page::CONTRACT;
 /// The name of the checked program in the timeline.
 const PROGRAM: &str = "program";
 /// A program that prints more is stopped; it is more than anybody reads.
-const OUTPUT_LIMIT: usize = 16 << 20;
+const OUTPUT_LIMIT: usize = 4 << 20;
 /// How much of a wrong answer is looked at.
 const ANSWER_LIMIT: usize = 64 << 10;
 /// A connection may end a moment before its program does.
 const MOMENT: Duration = Duration::from_millis(300);
 /// What a client takes that takes little, in bytes (Linux doubles it).
 const SMALL_BUFFER: usize = 4 << 10;
+/// How much it takes in one segment, in bytes.
+#[cfg(unix)]
+const SMALL_SEGMENT: u32 = 1000;
 /// As many looks, 2 ms apart, must see the same for it to be at rest.
 const STILL: usize = 10;
 /// Nothing asks for this port, so who listens there did not ask the checker.
@@ -321,8 +324,11 @@ impl Check {
             let kind = Some(socket2::Protocol::TCP);
             let domain = socket2::Domain::for_address(self.addr);
             let socket = Socket::new(domain, socket2::Type::STREAM, kind)?;
-            // Before connecting: the handshake tells the window's scale.
+            // Before connecting: the handshake tells both. A server's kernel
+            // makes its send buffer to the measure of the segments.
             socket.set_recv_buffer_size(SMALL_BUFFER)?;
+            #[cfg(unix)]
+            socket.set_tcp_mss(SMALL_SEGMENT)?;
             socket.connect(&self.addr.into())?;
             Ok(socket.into())
         };

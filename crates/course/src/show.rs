@@ -73,7 +73,7 @@ fn not_compiling(out: &mut String, exercise: &Exercise, said: &str) {
     let mut read = page::file(stem);
     if let Some(section) = section(stem, id) {
         explain(out, &section);
-        read = format!("{read}, \"{}\"", section.title);
+        read = format!("{read}#{id}");
     }
     let number = exercise.number().unwrap_or_default();
     let _ = writeln!(out, "\n{HEAD}Edit{HEAD:#}     {}", exercise.stub());
@@ -136,7 +136,7 @@ fn failed(
         && let Some(section) = section(stem, id)
     {
         explain(out, &section);
-        read = format!("{}, \"{}\"", page::file(stem), section.title);
+        read = format!("{}#{id}", page::file(stem));
     } else if let Some((stem, id)) = &verdict.diagnosis {
         let _ = writeln!(out, "\n{HEAD}{id}{HEAD:#} (not on the page {stem})");
     } else {

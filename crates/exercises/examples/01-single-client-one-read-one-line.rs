@@ -1,7 +1,7 @@
 //! Exercise 01 with a mistake: it takes the end of a read for the end of a line.
 
 use std::env;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 
 fn main() -> io::Result<()> {
@@ -19,14 +19,14 @@ fn main() -> io::Result<()> {
 /// Answers a client's lines until it sends no more.
 fn serve(stream: &TcpStream) -> io::Result<()> {
     let mut writer = stream;
-    let mut reader = stream;
+    let mut reader = BufReader::new(stream);
     loop {
-        let mut buffer = vec![0; 1024];
-        let read = reader.read(&mut buffer)?;
-        if read == 0 {
+        let read = reader.fill_buf()?.to_vec();
+        reader.consume(read.len());
+        if read.is_empty() {
             return Ok(());
         }
-        for line in buffer[..read].split_inclusive(|&byte| byte == b'\n') {
+        for line in read.split_inclusive(|&byte| byte == b'\n') {
             let text = line.strip_suffix(b"\n").unwrap_or(line);
             let count = String::from_utf8_lossy(text).chars().count();
             let answer = [format!("{count} ").as_bytes(), text, b"\n"].concat();

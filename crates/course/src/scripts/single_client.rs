@@ -4,8 +4,9 @@ use harness::Program;
 
 use crate::check::{Check, Client, Or, Result};
 
-/// A line that fills the buffers of a client that takes little.
-const LONG: usize = 2 << 20;
+/// How often a word is repeated in a line that fills the buffers of a client
+/// that takes little.
+const LONG: usize = 100_000;
 
 pub(crate) fn check(c: &mut Check) -> Result {
     let mut a = c.connect("a")?;
@@ -92,7 +93,7 @@ fn a_long_answer(c: &mut Check) -> Result {
         return Ok(());
     }
     let mut slow = c.connect_small("slow")?;
-    let line = c.word().repeat(LONG / 4);
+    let line = c.word().repeat(LONG);
     let sent = format!("{line}\n").into_bytes();
     let sending = slow.0.send_in_background(sent, 64 << 10);
     c.until_answers_pile_up(&slow)?;

@@ -51,7 +51,8 @@ fn stop(c: &mut Check) -> Result {
 }
 
 /// Connects until it is refused. Who comes in before the listener is closed
-/// waits in the kernel's queue, and is thrown out when it is closed.
+/// waits in the kernel's queue, and is thrown out when it is closed, or is
+/// served, and leaves.
 fn refuses(c: &Check) -> Result {
     loop {
         let mut late = match c.connect("late") {
@@ -59,6 +60,7 @@ fn refuses(c: &Check) -> Result {
             Err(trouble) if trouble.is_refusal() => return Ok(()),
             Err(trouble) => return Err(trouble),
         };
+        let _ = late.half_close();
         late.gone().or_silent("still-listens")?;
     }
 }

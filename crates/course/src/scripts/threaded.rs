@@ -5,7 +5,7 @@ use crate::check::{Check, Client, Or, Result};
 /// How often a long word repeats a short one, and how many long words are
 /// sent: more than the kernel keeps for a client that does not read.
 const LONG: usize = 200;
-const UNREAD_WORDS: usize = 8_000;
+const UNREAD_WORDS: usize = 1_000;
 /// How often something is tried that a lucky moment may hide.
 const AGAIN: usize = 20;
 
@@ -15,7 +15,7 @@ pub(crate) fn check(c: &mut Check) -> Result {
     c.step("a client's words are counted");
     let mut a = c.connect("a")?;
     asks(&mut a, &word, 1)?;
-    asks(&mut a, &word, 2)?;
+    asks(&mut a, &word, 2).or_closed("one-word-only")?;
 
     c.step("others are served while the first client stays connected");
     let others = c.rng().usize(2..=5);
