@@ -6,7 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener};
 use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
-use harness::{Event, Failure, Fault, Lab, Peer, Program, UdpPeer, quote};
+use harness::{
+    Event, Failure, Fault, Lab, Peer, Program, Timeline, UdpPeer, quote,
+};
 
 use socket2::Socket;
 
@@ -26,6 +28,8 @@ const SMALL_BUFFER: usize = 4 << 10;
 /// How much it takes in one segment, in bytes.
 #[cfg(unix)]
 const SMALL_SEGMENT: u32 = 1000;
+/// How long one look waits for the first byte.
+const GLIMPSE: Duration = Duration::from_millis(1);
 /// As many looks, 2 ms apart, must see the same for it to be at rest.
 const STILL: usize = 10;
 /// Nothing asks for this port, so who listens there did not ask the checker.
@@ -315,7 +319,8 @@ impl Check {
     }
 
     pub(crate) fn connect(&self, name: &str) -> Result<Client> {
-        Ok(Client(self.lab.connect(name, self.addr)?))
+        let peer = self.lab.connect(name, self.addr)?;
+        Ok(Client(peer, self.lab.timeline().clone()))
     }
 
     /// A client that takes so little that a server's answers soon pile up.
@@ -336,7 +341,8 @@ impl Check {
         let stream = stream().map_err(|error: io::Error| {
             self.trouble(name, wanted, error.into())
         })?;
-        Ok(Client(self.lab.adopt(name, stream)?))
+        let peer = self.lab.adopt(name, stream)?;
+        Ok(Client(peer, self.lab.timeline().clone()))
     }
 
     /// Waits until the server's answers to `client`, which does not read, have
@@ -346,11 +352,12 @@ impl Check {
         let mut seen = 0;
         let mut still = 0;
         let mut at_rest = || {
+            // Not by making it non-blocking: a thread sends at the same time.
             let stream = client.0.stream();
-            let waits = match client.0.has_nothing() {
-                Ok(false) => stream.peek(&mut buffer).unwrap_or(0),
-                _ => 0,
-            };
+            let waits = stream
+                .set_read_timeout(Some(GLIMPSE))
+                .and_then(|()| stream.peek(&mut buffer))
+                .unwrap_or(0);
             still = if waits > 0 && waits == seen {
                 still + 1
             } else {
@@ -508,11 +515,13 @@ impl Check {
     }
 
     /// How the program ended, if it did.
-    fn ended(&mut self) -> Option<Fault> {
-        let program = self.program.as_mut()?;
+    fn ended(&self) -> Option<Fault> {
+        let program = self.program.as_ref()?;
         let status: ExitStatus = program.status()?;
-        // Waits for the rest of what it said.
-        let _ = program.exit();
+        // The rest of what it said may still be on its way, but a process
+        // that it left behind may keep its outputs open.
+        let moment = self.lab.clone().with_deadline(MOMENT);
+        let _ = moment.wait_until("its last words", || program.is_over());
         Some(Fault::Exited {
             status: status.to_string(),
             stderr: text(&program.complained()),
@@ -598,7 +607,7 @@ impl Check {
 }
 
 /// A TCP client in the script's hand.
-pub(crate) struct Client(pub(crate) Peer);
+pub(crate) struct Client(pub(crate) Peer, Timeline);
 
 impl Client {
     fn name(&self) -> &str {
@@ -632,6 +641,22 @@ impl Client {
 
     pub(crate) fn expect_end(&mut self) -> Result {
         Ok(self.0.expect_end()?)
+    }
+
+    /// Fails if anything has arrived that was not received. Does not wait.
+    pub(crate) fn has_nothing_yet(&mut self) -> Result {
+        if self.0.has_nothing()? {
+            return Ok(());
+        }
+        let got = self.0.receive()?;
+        let mut trouble = Trouble::from(Failure {
+            who: self.name().to_owned(),
+            wanted: "wait".to_owned(),
+            fault: Box::new(Fault::Unexpected(quote(&got))),
+            timeline: self.1.clone(),
+        });
+        trouble.0.got = Some(got);
+        Err(trouble)
     }
 
     /// Receives the end of the connection, by FIN or by RST, and nothing else.

@@ -4,7 +4,8 @@ use std::env;
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
+use std::sync::mpsc::TrySendError::{Disconnected, Full};
+use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
@@ -13,7 +14,7 @@ const CHAIRS: usize = 4;
 
 /// Serves clients with a fixed number of threads.
 struct Pool {
-    chairs: SyncSender<TcpStream>,
+    chairs: mpsc::SyncSender<TcpStream>,
 }
 
 impl Pool {
@@ -31,27 +32,25 @@ impl Pool {
     /// Lets a worker serve the client, now or later; gives it back if all
     /// chairs are taken.
     fn offer(&self, stream: TcpStream) -> Result<(), TcpStream> {
-        self.chairs.try_send(stream).map_err(|error| match error {
-            TrySendError::Full(stream) => stream,
-            TrySendError::Disconnected(stream) => stream,
-        })
+        match self.chairs.try_send(stream) {
+            Ok(()) => Ok(()),
+            Err(Full(stream) | Disconnected(stream)) => Err(stream),
+        }
     }
 }
 
 /// A worker: one client after the other.
 fn work(waiting: &Mutex<Receiver<TcpStream>>) {
-    while let Some(stream) = next(waiting) {
+    loop {
+        let queue = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = queue.recv();
+        drop(queue);
+        let Ok(stream) = next else { return };
         let result = panic::catch_unwind(AssertUnwindSafe(|| serve(&stream)));
         if let Ok(Err(error)) = result {
             eprintln!("{error}");
         }
     }
-}
-
-/// The client that has waited longest. The lock is held up to here only.
-fn next(waiting: &Mutex<Receiver<TcpStream>>) -> Option<TcpStream> {
-    let waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
-    waiting.recv().ok()
 }
 
 fn main() -> io::Result<()> {

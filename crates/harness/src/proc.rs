@@ -72,6 +72,18 @@ pub fn is_stopped(process: u32) -> Option<bool> {
     Some(stat.rsplit_once(") ")?.1.starts_with('T'))
 }
 
+/// True if the kernel has nearly as many connections in TIME-WAIT as it may:
+/// then it drops each new one at once (`tcp_max_tw_buckets` in tcp(7)).
+pub fn time_wait_is_full() -> Option<bool> {
+    let read = |file| fs::read_to_string(file).ok();
+    let most = read("/proc/sys/net/ipv4/tcp_max_tw_buckets")?;
+    let now = read("/proc/net/sockstat")?;
+    let now = now.lines().find_map(|line| line.strip_prefix("TCP: "))?;
+    let mut words = now.split(' ').skip_while(|&word| word != "tw");
+    let now: usize = words.nth(1)?.parse().ok()?;
+    Some(now >= most.trim().parse::<usize>().ok()? / 10 * 9)
+}
+
 /// All TCP sockets of this machine, IPv4 and IPv6.
 pub fn tcp_table() -> Option<Vec<TcpRow>> {
     let v4 = fs::read_to_string("/proc/net/tcp").ok()?;

@@ -309,6 +309,12 @@ impl Program {
         self.observed.lock().exit
     }
 
+    /// True if it has ended, and so have its outputs: a process that it left
+    /// behind may keep them open. Does not wait.
+    pub fn is_over(&self) -> bool {
+        self.observed.lock().ended()
+    }
+
     /// True if it printed more than the lab keeps; what came behind that was
     /// not read, so the program waits. Does not wait.
     pub fn has_flooded(&self) -> bool {
