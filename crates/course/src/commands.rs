@@ -99,7 +99,7 @@ fn one_check(
 ) -> ExitCode {
     let attempt = match target {
         Some(target) => {
-            Attempt::Checked(course::check(exercise, target, options))
+            Attempt::Checked(course::check(exercise, target, options).into())
         }
         None => attempt(exercise, options, stderr().is_terminal()),
     };

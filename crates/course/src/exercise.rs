@@ -41,7 +41,7 @@ pub enum Attempt {
     /// It does not compile; this is what Cargo said.
     NotCompiling(String),
     /// It was checked.
-    Checked(Outcome),
+    Checked(Box<Outcome>),
 }
 
 impl Attempt {
@@ -58,7 +58,7 @@ impl Attempt {
 pub fn attempt(exercise: &Exercise, options: Options, colour: bool) -> Attempt {
     match exercise.build(colour) {
         Ok(target) => {
-            Attempt::Checked(check::check(exercise, &target, options))
+            Attempt::Checked(check::check(exercise, &target, options).into())
         }
         Err(said) => Attempt::NotCompiling(said),
     }

@@ -53,14 +53,13 @@ pub fn state(attempt: Option<&Attempt>) -> String {
 pub fn summary(attempt: &Attempt) -> String {
     match attempt {
         Attempt::NotCompiling(_) => "does-not-compile".to_owned(),
-        Attempt::Checked(Outcome { verdict: None, .. }) => String::new(),
-        Attempt::Checked(Outcome {
-            verdict: Some(verdict),
-            ..
-        }) => {
-            let id = verdict.diagnosis.as_ref().map_or("unknown", |d| d.1);
-            format!("{id}: {}. {}", verdict.step, sentence(verdict))
-        }
+        Attempt::Checked(outcome) => match &outcome.verdict {
+            None => String::new(),
+            Some(verdict) => {
+                let id = verdict.diagnosis.as_ref().map_or("unknown", |d| d.1);
+                format!("{id}: {}. {}", verdict.step, sentence(verdict))
+            }
+        },
     }
 }
 
@@ -296,21 +295,28 @@ fn footer(
     }
 }
 
+/// Lines of at most 80 columns; a word that is longer than a line is cut.
 fn wrapped(text: &str, indent: usize) -> Vec<String> {
-    let mut lines = vec![" ".repeat(indent)];
+    let empty = " ".repeat(indent);
+    let mut lines = Vec::new();
+    let mut line = empty.clone();
     for word in text.split(' ') {
-        let line = &mut lines[..];
-        let last = line.len() - 1;
-        let length = columns(&line[last]) + 1 + columns(word);
-        if length > COLUMNS && line[last].len() > indent {
-            lines.push(" ".repeat(indent) + word);
-        } else {
-            if line[last].len() > indent {
-                line[last].push(' ');
+        let starts = line == empty;
+        if !starts && columns(&line) + 1 + columns(word) > COLUMNS {
+            lines.push(std::mem::replace(&mut line, empty.clone()));
+        } else if !starts {
+            line.push(' ');
+        }
+        for c in word.chars() {
+            line.push(c);
+            if columns(&line) > COLUMNS {
+                line.pop();
+                lines.push(std::mem::replace(&mut line, empty.clone()));
+                line.push(c);
             }
-            line[last].push_str(word);
         }
     }
+    lines.push(line);
     lines
 }
 
