@@ -469,7 +469,7 @@ fn what_a_failed_check_says_fits_into_80_columns_and_is_all_there() {
 
 fn course() -> assert_cmd::Command {
     let mut command = assert_cmd::Command::new(cargo_bin!("course"));
-    command.timeout(PATIENT);
+    command.timeout(3 * PATIENT);
     command
 }
 
