@@ -465,6 +465,22 @@ fn what_a_failed_check_says_fits_into_80_columns_and_is_all_there() {
     }
 }
 
+#[test]
+fn cargo_test_leaves_out_the_stubs_and_nothing_else() {
+    let made = assert_cmd::Command::new(env!("CARGO"))
+        .current_dir(harness::root())
+        .args(["metadata", "--no-deps", "--offline", "--format-version=1"])
+        .assert()
+        .success();
+    let metadata: serde_json::Value =
+        serde_json::from_slice(&made.get_output().stdout).unwrap();
+    let default = metadata["workspace_default_members"].as_array().unwrap();
+    for package in metadata["packages"].as_array().unwrap() {
+        let left_out = !default.contains(&package["id"]);
+        assert_eq!(left_out, package["name"] == "exercises", "{package}");
+    }
+}
+
 // The program itself.
 
 fn course() -> assert_cmd::Command {
