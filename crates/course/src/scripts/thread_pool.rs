@@ -58,6 +58,7 @@ pub(crate) fn check(c: &mut Check) -> Result {
             is_ready(c, name)
                 .or_silent("worker-lost-on-panic")
                 .or_got("busy\n", "worker-lost-on-panic")
+                .or_closed("worker-lost-on-panic")
                 .or_exited("worker-lost-on-panic")?,
         );
     }
