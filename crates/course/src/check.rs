@@ -92,6 +92,8 @@ pub struct Verdict {
     pub wanted: String,
     /// What came instead.
     pub fault: Fault,
+    /// All that the program has printed on standard error.
+    pub complaint: String,
     /// What came instead of an answer, if one came.
     pub got: Option<Vec<u8>>,
     /// The page (its file's stem) and the id of the section that says what
@@ -600,6 +602,7 @@ impl Check {
             who: failure.who,
             wanted: failure.wanted,
             fault,
+            complaint: text(&stderr),
             got,
             diagnosis: id.map(|id| (page(id), id)),
         }

@@ -12,8 +12,10 @@ use crate::{Attempt, Exercise, Section, page, section};
 const COLUMNS: usize = 80;
 /// How many events of the timeline are shown: the last ones.
 const EVENTS: usize = 24;
-/// How many lines of what the program complained about are shown.
-const COMPLAINTS: usize = 12;
+/// How many lines of standard error are shown of a program that has ended, and
+/// of one that goes on.
+const LAST_WORDS: usize = 12;
+const COMPLAINTS: usize = 4;
 
 const GOOD: Style = AnsiColor::Green.on_default().bold();
 const BAD: Style = AnsiColor::Red.on_default().bold();
@@ -109,10 +111,14 @@ fn head(out: &mut String, exercise: &Exercise, outcome: &Outcome) {
 fn passed(out: &mut String, exercise: &Exercise, outcome: &Outcome) {
     let seconds = outcome.took.as_secs_f64();
     let seed = outcome.options.seed;
-    let number = exercise.stem();
+    let stem = exercise.stem();
+    let passes = match outcome.skipped.is_empty() {
+        true => "passes.",
+        false => "passes what could be tried.",
+    };
     let _ = writeln!(
         out,
-        "\n{GOOD}{number} passes.{GOOD:#} ({seconds:.2} s, seed {seed})"
+        "\n{GOOD}{stem} {passes}{GOOD:#} ({seconds:.2} s, seed {seed})"
     );
 }
 
@@ -126,9 +132,8 @@ fn failed(
     for line in wrapped(&sentence(verdict), 2) {
         let _ = writeln!(out, "{line}");
     }
-    if let Fault::Exited { stderr, .. } = &verdict.fault {
-        complaint(out, stderr);
-    }
+    let exited = matches!(verdict.fault, Fault::Exited { .. });
+    complaint(out, &verdict.complaint, exited);
     timeline(out, &outcome.timeline);
     let mut read = exercise.page();
     if let Some((stem, id)) = &verdict.diagnosis
@@ -216,13 +221,20 @@ fn sentence(verdict: &Verdict) -> String {
     format!("{who} {verb} to {wanted}, {came}.")
 }
 
-fn complaint(out: &mut String, stderr: &str) {
-    let lines: Vec<_> = stderr.trim().lines().collect();
+fn complaint(out: &mut String, stderr: &str, exited: bool) {
+    let lines: Vec<_> = stderr
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .collect();
     if lines.is_empty() {
         return;
     }
-    let _ = writeln!(out, "  Its last words:\n");
-    let skipped = lines.len().saturating_sub(COMPLAINTS);
+    let (head, most) = match exited {
+        true => ("Its last words:", LAST_WORDS),
+        false => ("The end of its standard error:", COMPLAINTS),
+    };
+    let _ = writeln!(out, "  {head}\n");
+    let skipped = lines.len().saturating_sub(most);
     for line in &lines[skipped..] {
         for line in wrapped(line, 4) {
             let _ = writeln!(out, "{}", cut(&line, COLUMNS));
