@@ -24,7 +24,8 @@ fn main() -> io::Result<ExitCode> {
         "talks-first" => println!("starting up ..."),
         "floods-at-once" => flood(io::stdout()),
         "lies" => {
-            println!("listening on {}", TcpListener::bind(addr)?.local_addr()?);
+            let closed = TcpListener::bind(addr)?.local_addr()?;
+            println!("listening on {closed}");
             wait()
         }
         "sleeps" => wait(),
