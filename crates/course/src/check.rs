@@ -7,7 +7,7 @@ use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use harness::{
-    Event, Failure, Fault, Lab, Peer, Program, Timeline, UdpPeer, quote,
+    Event, Failure, Fault, Lab, Peer, Program, Timeline, UdpPeer, What, quote,
 };
 
 use socket2::Socket;
@@ -106,6 +106,7 @@ pub(crate) struct Trouble(Box<Inner>);
 
 struct Inner {
     failure: Failure,
+    at: Instant,
     got: Option<Vec<u8>>,
     hints: Vec<(Kind, &'static str)>,
     settled: Option<&'static str>,
@@ -126,6 +127,7 @@ impl From<Failure> for Trouble {
     fn from(failure: Failure) -> Self {
         Self(Box::new(Inner {
             failure,
+            at: Instant::now(),
             got: None,
             hints: Vec::new(),
             settled: None,
@@ -204,6 +206,7 @@ impl<T> Or<T> for Result<T> {
 
 /// A script at work.
 pub(crate) struct Check {
+    began: Instant,
     lab: Lab,
     target: Target,
     ip: IpAddr,
@@ -228,6 +231,7 @@ pub fn check(
     let mut rng = fastrand::Rng::with_seed(options.seed.into());
     let ip = loopback(&mut rng);
     let mut check = Check {
+        began,
         lab,
         target: target.clone(),
         ip,
@@ -516,6 +520,17 @@ impl Check {
         Err(self.trouble(PROGRAM, "leave nothing behind", fault))
     }
 
+    /// True if the program's end was seen before `time`.
+    fn had_exited(&self, time: Instant) -> bool {
+        let events = self.lab.timeline().events();
+        let mut exits = events.iter().rev().filter(|event| {
+            event.who == PROGRAM && matches!(event.what, What::Exited(_))
+        });
+        exits
+            .next()
+            .is_some_and(|event| self.began + event.at <= time)
+    }
+
     /// How the program ended, if it did.
     fn ended(&self) -> Option<Fault> {
         let program = self.program.as_ref()?;
@@ -533,6 +548,7 @@ impl Check {
     fn judge(&mut self, exercise: &Exercise, trouble: Trouble) -> Verdict {
         let Inner {
             failure,
+            at,
             got,
             hints,
             settled,
@@ -551,7 +567,11 @@ impl Check {
         if settled.is_none()
             && !matches!(fault, Fault::Flooded(_) | Fault::LeftBehind(_))
         {
-            if let Some(exited) = self.ended() {
+            // The script's clients have gone by now, which may have ended the
+            // program, too: only what was before counts.
+            if (closed || self.had_exited(at))
+                && let Some(exited) = self.ended()
+            {
                 fault = exited;
                 got = None;
             } else if let Some(program) = &self.program
