@@ -13,6 +13,8 @@ use predicates::prelude::*;
 use predicates::str::contains;
 
 const CHUNK_SIZES: [usize; 7] = [1, 2, 3, 5, 1024, 4096, 8192];
+const SERVER_COMMAND: &str = "cargo run -p lesson-01-single-client";
+const CLIENT_COMMAND: &str = "cargo run --bin client";
 
 fn server_path() -> &'static Path {
     cargo_bin!("lesson-01-single-client")
@@ -72,6 +74,13 @@ fn answer_each_read(server: &mut Program, count: usize) -> Result<Vec<u8>> {
     Ok(shown)
 }
 
+/// What went wrong with one client is one line, with its address.
+fn server_complains_about(server: &mut Program, peer: SocketAddr) -> Result {
+    let line = server.error_line()?;
+    assert!(line.starts_with(&format!("{peer}: ")), "{line}");
+    Ok(())
+}
+
 fn lines(output: &[u8]) -> usize {
     output.iter().filter(|&&byte| byte == b'\n').count()
 }
@@ -107,9 +116,8 @@ fn a_conversation_goes_back_and_forth() -> Result {
     client.expect_exit(0)?;
 
     let mut scene = Transcript::new(&lab, "01-conversation", addr);
-    let command = "cargo run -p lesson-01-single-client";
-    scene.terminal("server", command, &server);
-    scene.terminal("client", "cargo run --bin client", &client);
+    scene.terminal("server", SERVER_COMMAND, &server);
+    scene.terminal("client", CLIENT_COMMAND, &client);
     scene.check()
 }
 
@@ -178,7 +186,7 @@ fn a_client_that_closes_without_waiting_may_lose_the_rest() -> Result {
     for _ in 0..3 {
         server.type_line("are you there?");
     }
-    server.expect_error(&format!("{local}: "))?;
+    server_complains_about(&mut server, local)?;
     assert_eq!(lines(&server.complained()), 1);
     Ok(())
 }
@@ -206,7 +214,7 @@ fn a_reset_before_a_message_does_not_end_the_server() -> Result {
     let local = a.local_addr()?;
     server.expect_line(&format!("{local} connected"))?;
     a.reset()?;
-    server.expect_error(&format!("{local}: "))?;
+    server_complains_about(&mut server, local)?;
     good_client_is_served(&lab, &mut server, addr)
 }
 
@@ -220,8 +228,12 @@ fn a_reset_after_a_message_is_noticed_when_the_operator_replies() -> Result {
     server.expect("received: half a mess\nreply> ")?;
     a.reset()?;
     server.type_line("go on");
-    server.expect_error(&format!("{local}: "))?;
-    good_client_is_served(&lab, &mut server, addr)
+    server_complains_about(&mut server, local)?;
+    good_client_is_served(&lab, &mut server, addr)?;
+
+    let mut scene = Transcript::new(&lab, "01-reset", addr);
+    scene.terminal("server", SERVER_COMMAND, &server);
+    scene.check()
 }
 
 /// A reset can overtake the accept; what the kernel had taken is still read.
@@ -241,7 +253,7 @@ fn what_came_before_a_reset_is_shown_first() -> Result {
         .expect(&format!("{local} connected\nreceived: before the reset\n"))?;
     server.expect("reply> ")?;
     server.type_line("too late");
-    server.expect_error(&format!("{local}: "))?;
+    server_complains_about(&mut server, local)?;
     good_client_is_served(&lab, &mut server, addr)
 }
 
@@ -296,10 +308,9 @@ fn second_client_waits_in_the_kernels_queue_on_the_page() -> Result {
     second.expect("received: Welcome, second\nsend> ")?;
 
     let mut scene = Transcript::new(&lab, "01-second-client", addr);
-    let command = "cargo run -p lesson-01-single-client";
-    scene.terminal("server", command, &server);
-    scene.terminal("first", "cargo run --bin client", &first);
-    scene.terminal("second", "cargo run --bin client", &second);
+    scene.terminal("server", SERVER_COMMAND, &server);
+    scene.terminal("first", CLIENT_COMMAND, &first);
+    scene.terminal("second", CLIENT_COMMAND, &second);
     scene.check()
 }
 
@@ -335,7 +346,10 @@ fn two_messages_can_arrive_in_one_read() -> Result {
     a.send("third")?;
     server.type_line("ok");
     server.expect("received: secondthird\nreply> ")?;
-    Ok(())
+
+    let mut scene = Transcript::new(&lab, "01-two-in-one", addr);
+    scene.terminal("server", SERVER_COMMAND, &server);
+    scene.check()
 }
 
 #[test]
@@ -698,7 +712,8 @@ fn a_failing_accept_is_said_once_and_tried_again() -> Result {
     let addr = server.listening()?;
     let mut a = lab.connect("a", addr)?;
     a.send("hello")?;
-    server.expect_error("cannot accept a client, trying again: ")?;
+    let complaint = server.error_line()?;
+    assert!(complaint.starts_with("cannot accept a client, trying again: "));
     let raised = Command::new("prlimit")
         .args(["--pid", &server.id().to_string(), "--nofile=64:64"])
         .status();
@@ -750,6 +765,57 @@ fn a_longer_answer_turns_up_under_the_next_prompt() -> Result {
     client.type_line("and now?");
     client.expect("received: x\nsend> ")?;
     Ok(())
+}
+
+// The system calls.
+
+#[test]
+#[ignore = "needs strace"]
+fn both_flows_make_the_system_calls_of_the_chapter() -> Result {
+    let lab = Lab::new();
+    let mut server = traced(&lab, "server", server_path(), "127.0.0.1:0")?;
+    let addr = server.listening()?;
+    let mut client = traced(&lab, "client", client_path(), &addr.to_string())?;
+    client.type_line("hello");
+    server.expect("received: hello\nreply> ")?;
+    server.type_line("hello");
+    client.expect("received: hello\n")?;
+    client.end_input();
+    client.expect_exit(0)?;
+    server.expect(" closed the connection\n")?;
+    server.end_input();
+    lab.connect("last", addr)?.send("bye")?;
+    server.expect_exit(0)?;
+
+    let flow = "socket setsockopt bind listen getsockname accept4 recvfrom \
+        sendto recvfrom close accept4 recvfrom close close";
+    assert_eq!(network_calls(&server), flow);
+    let flow = "socket connect sendto recvfrom shutdown recvfrom close";
+    assert_eq!(network_calls(&client), flow);
+    Ok(())
+}
+
+/// Starts a program under strace, which writes its trace to stderr.
+fn traced(lab: &Lab, name: &str, path: &Path, arg: &str) -> Result<Program> {
+    let mut command = Command::new("strace");
+    command
+        .args(["-f", "-e", "trace=%net,close"])
+        .arg(path)
+        .arg(arg);
+    lab.start_command(name, command)
+}
+
+/// The names of the calls from the first `socket` on, the sockets' only.
+fn network_calls(program: &Program) -> String {
+    let trace = String::from_utf8_lossy(&program.complained()).into_owned();
+    trace
+        .lines()
+        .skip_while(|line| !line.starts_with("socket("))
+        .filter_map(|line| line.split_once('('))
+        .map(|(name, _)| name)
+        .take_while(|name| !name.starts_with("+++"))
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 // Python on the other side.

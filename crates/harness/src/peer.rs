@@ -286,6 +286,11 @@ impl Peer {
     /// a reset of it: RFC 1122, section 4.2.2.13.)
     pub fn close(self) {
         self.lab.timeline.add(&self.name, What::Closed);
+        if self.has_nothing().unwrap_or(false) {
+            // Another thread may just be starting a program, which holds a
+            // copy of this socket until its exec: closing alone could be late.
+            let _ = self.stream.shutdown(Shutdown::Both);
+        }
     }
 
     /// Sends RST instead of FIN: `SO_LINGER` with 0 seconds, then close.

@@ -210,6 +210,16 @@ impl Program {
         Err(self.failure(step, Fault::Unexpected(line)))
     }
 
+    /// Waits for the next whole line on standard error. (Its beginning alone
+    /// proves less: standard error is not buffered, and comes in pieces.)
+    ///
+    /// # Errors
+    /// As for [`Program::expect`].
+    pub fn error_line(&mut self) -> Result<String> {
+        let wanted = "print a line on stderr".to_owned();
+        self.take(From::Stderr, "\n", wanted)
+    }
+
     fn take(
         &mut self,
         from: From,

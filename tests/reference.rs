@@ -1,0 +1,29 @@
+//! The reference pages are right on the system on which this runs.
+
+use std::fs;
+use std::io::Error;
+
+use harness::root;
+
+#[test]
+fn the_numbers_and_kinds_of_the_errors_page_are_right() {
+    let page = fs::read_to_string(root().join("docs/errors.md"))
+        .expect("docs/errors.md can be read");
+    let column = match std::env::consts::OS {
+        "macos" => 3,
+        "windows" => 4,
+        _ => 2,
+    };
+    let mut rows = 0;
+    for row in page.lines().filter(|line| line.starts_with("| `E")) {
+        let cells: Vec<_> = row.split('|').map(str::trim).collect();
+        // Not every system has every error.
+        let Ok(number) = cells[column].parse() else {
+            continue;
+        };
+        let kind = format!("`{:?}`", Error::from_raw_os_error(number).kind());
+        assert_eq!(kind, cells[5], "{row}");
+        rows += 1;
+    }
+    assert!(rows >= 17, "only {rows} rows were checked");
+}

@@ -1,0 +1,279 @@
+//! The conventions that make the course one whole, kept by machine.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use harness::root;
+
+const LESSON_LINES: usize = 100;
+const HEADER: [&str; 6] = [
+    "//! Run:",
+    "//! Look for:",
+    "//! Limits:",
+    "//! Builds on:",
+    "//! Chapter: ",
+    "//! Test: ",
+];
+/// What a learner's `cargo run` may have to build, and nothing else.
+const LESSON_DEPENDENCIES: [&str; 2] = ["anyhow", "socket2"];
+const WORKSPACE_KEYS: [&str; 5] =
+    ["version", "edition", "rust-version", "license", "publish"];
+
+fn read(path: impl AsRef<Path>) -> String {
+    let path = root().join(path);
+    fs::read_to_string(&path)
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The entries of a folder, without those that begin with a dot.
+fn entries(folder: impl AsRef<Path>) -> Vec<PathBuf> {
+    let folder = root().join(folder);
+    let mut entries: Vec<_> = fs::read_dir(&folder)
+        .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| !name(path).starts_with('.'))
+        .collect();
+    entries.sort();
+    entries
+}
+
+fn rust_files(folder: impl AsRef<Path>) -> Vec<PathBuf> {
+    entries(folder)
+        .into_iter()
+        .flat_map(|path| match path.is_dir() {
+            true => rust_files(path),
+            false => vec![path],
+        })
+        .filter(|path| path.extension().is_some_and(|end| end == "rs"))
+        .collect()
+}
+
+fn name(path: &Path) -> String {
+    path.file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default()
+}
+
+/// The stems of the lessons, such as `01-single-client`.
+fn lessons() -> Vec<String> {
+    let lessons: Vec<_> = entries("crates")
+        .iter()
+        .map(|path| name(path))
+        .filter(|name| name.starts_with(|c: char| c.is_ascii_digit()))
+        .collect();
+    assert!(!lessons.is_empty());
+    lessons
+}
+
+/// The lines of one section of a manifest.
+fn section<'a>(manifest: &'a str, header: &str) -> Vec<&'a str> {
+    manifest
+        .lines()
+        .skip_while(|line| *line != header)
+        .skip(1)
+        .take_while(|line| !line.starts_with('['))
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .collect()
+}
+
+/// The programs of a lesson: `src/main.rs`, and what stands in `src/bin`.
+fn programs(lesson: &str) -> Vec<PathBuf> {
+    let source = root().join("crates").join(lesson).join("src");
+    let mut programs = vec![source.join("main.rs")];
+    if source.join("bin").is_dir() {
+        programs.extend(rust_files(source.join("bin")));
+    }
+    programs
+}
+
+#[test]
+fn each_lesson_has_its_package_chapter_test_and_line_in_the_readme() {
+    let summary = read("docs/SUMMARY.md");
+    let readme = read("README.md");
+    for lesson in lessons() {
+        let manifest = read(format!("crates/{lesson}/Cargo.toml"));
+        for line in [
+            format!("name = \"lesson-{lesson}\""),
+            format!("name = \"{lesson}\""),
+            format!("path = \"../../tests/{lesson}.rs\""),
+        ] {
+            assert!(manifest.contains(&line), "{lesson}: Cargo.toml: {line}");
+        }
+        read(format!("tests/{lesson}.rs"));
+        read(format!("docs/{lesson}.md"));
+        assert!(
+            summary.contains(&format!("({lesson}.md)")),
+            "{lesson}: no line in docs/SUMMARY.md"
+        );
+        assert!(
+            readme.contains(&format!("`cargo run -p lesson-{lesson}`")),
+            "{lesson}: no line in the README's table"
+        );
+    }
+}
+
+#[test]
+fn each_header_has_its_five_parts_in_order() {
+    for lesson in lessons() {
+        for program in programs(&lesson) {
+            let text = read(&program);
+            let header: Vec<_> =
+                text.lines().take_while(|l| l.starts_with("//!")).collect();
+            assert!(
+                header.first().is_some_and(|line| line.ends_with('.')),
+                "{}: the header begins with one sentence",
+                program.display()
+            );
+            let found: Vec<_> = HEADER
+                .iter()
+                .map(|part| header.iter().position(|l| l.starts_with(part)))
+                .collect();
+            assert!(
+                found.iter().all(Option::is_some) && found.is_sorted(),
+                "{}: header parts {HEADER:?}, found at {found:?}",
+                program.display()
+            );
+            for part in ["Chapter", "Test"] {
+                let prefix = format!("//! {part}: ");
+                let path = header.iter().find_map(|l| l.strip_prefix(&prefix));
+                read(path.unwrap_or_default());
+            }
+        }
+    }
+}
+
+#[test]
+fn each_program_of_a_lesson_is_short() {
+    for lesson in lessons() {
+        for program in programs(&lesson) {
+            let lines = read(&program)
+                .lines()
+                .map(str::trim)
+                .filter(|l| !l.is_empty() && !l.starts_with("//!"))
+                .count();
+            assert!(
+                lines <= LESSON_LINES,
+                "{}: {lines} lines, at most {LESSON_LINES}",
+                program.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn a_lesson_depends_on_no_other_crate_of_ours() {
+    for lesson in lessons() {
+        let manifest = read(format!("crates/{lesson}/Cargo.toml"));
+        for line in section(&manifest, "[dependencies]") {
+            let name = line.split('.').next().unwrap_or_default();
+            assert!(
+                LESSON_DEPENDENCIES.contains(&name),
+                "{lesson}: a lesson builds on {LESSON_DEPENDENCIES:?} only"
+            );
+        }
+    }
+}
+
+#[test]
+fn each_package_takes_keys_lints_and_versions_from_the_workspace() {
+    for package in entries("crates") {
+        let manifest = read(package.join("Cargo.toml"));
+        for key in WORKSPACE_KEYS {
+            assert!(
+                section(&manifest, "[package]")
+                    .contains(&format!("{key}.workspace = true").as_str()),
+                "{}: {key}.workspace = true",
+                package.display()
+            );
+        }
+        assert_eq!(
+            section(&manifest, "[lints]"),
+            ["workspace = true"],
+            "{}: [lints]",
+            package.display()
+        );
+        let headers = manifest.lines();
+        for header in headers.filter(|l| l.ends_with("dependencies]")) {
+            for line in section(&manifest, header) {
+                assert!(
+                    line.contains("workspace = true"),
+                    "{}: {line}: versions stand in the workspace's Cargo.toml",
+                    package.display()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn each_test_file_is_declared_by_exactly_one_manifest() {
+    let declared: Vec<_> = entries("crates")
+        .iter()
+        .flat_map(|package| {
+            let manifest = read(package.join("Cargo.toml"));
+            let lines: Vec<_> = manifest
+                .lines()
+                .filter_map(|l| l.strip_prefix("path = \"../../tests/"))
+                .map(|rest| rest.trim_end_matches('"').to_owned())
+                .collect();
+            lines
+        })
+        .collect();
+    let files: BTreeSet<_> =
+        rust_files("tests").iter().map(|path| name(path)).collect();
+    assert_eq!(
+        declared.iter().cloned().collect::<BTreeSet<_>>(),
+        files,
+        "a test that no manifest declares never runs"
+    );
+    assert_eq!(declared.len(), files.len(), "declared twice: {declared:?}");
+}
+
+#[test]
+fn no_test_sleeps_and_neither_does_the_harness() {
+    // In two pieces, so that this line does not find itself.
+    let word = concat!("sle", "ep(");
+    for path in [rust_files("tests"), rust_files("crates/harness")].concat() {
+        assert!(
+            !read(&path).contains(word),
+            "{}: wait for an event, not for time to pass",
+            path.display()
+        );
+    }
+}
+
+/// The text of a function, from its first line to the brace that ends it.
+fn function(file: &Path, name: &str) -> String {
+    let text = read(file);
+    let start = format!("fn {name}(");
+    let lines: Vec<_> = text
+        .lines()
+        .skip_while(|line| !line.starts_with(&start))
+        .collect();
+    let end = lines.iter().position(|line| *line == "}");
+    let end = end.unwrap_or_else(|| panic!("no {name} in {}", file.display()));
+    lines[..=end].join("\n")
+}
+
+/// What stands in several programs because each stands alone.
+const COPIES: [(&str, &[&str]); 2] = [
+    ("show", &["01-single-client/src/main.rs", CLIENT]),
+    ("prompt", &["01-single-client/src/main.rs", CLIENT]),
+];
+const CLIENT: &str = "01-single-client/src/bin/client.rs";
+
+#[test]
+fn what_is_copied_from_lesson_to_lesson_is_identical() {
+    for (name, files) in COPIES {
+        let text =
+            |file: &str| function(&root().join("crates").join(file), name);
+        for file in &files[1..] {
+            assert!(
+                text(file) == text(files[0]),
+                "{name} differs: crates/{} and crates/{file}",
+                files[0]
+            );
+        }
+    }
+}
