@@ -58,6 +58,38 @@ pub fn tcp_table() -> Option<Vec<TcpRow>> {
     Some([v4, v6].iter().flat_map(|table| rows(table)).collect())
 }
 
+/// How often the first thread of a process has left the processor by itself,
+/// to wait for something. A thread that spins does not.
+pub fn pauses(process: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    field(&status, "voluntary_ctxt_switches:")
+}
+
+/// The memory that a process has written to and shares with nobody, in bytes.
+pub fn private_memory(process: u32) -> Option<u64> {
+    let path = format!("/proc/{process}/smaps_rollup");
+    let kib = field(&fs::read_to_string(path).ok()?, "Private_Dirty:")?;
+    Some(kib << 10)
+}
+
+/// The address space that a process has reserved, used or not, in bytes.
+pub fn address_space(process: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    Some(field(&status, "VmSize:")? << 10)
+}
+
+/// How many memory mappings a process has.
+pub fn mappings(process: u32) -> Option<usize> {
+    let maps = fs::read_to_string(format!("/proc/{process}/maps")).ok()?;
+    Some(maps.lines().count())
+}
+
+/// The number behind `name` in a file of such lines.
+fn field(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find(|line| line.starts_with(name))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
 fn rows(table: &str) -> impl Iterator<Item = TcpRow> {
     table.lines().skip(1).filter_map(row)
 }
