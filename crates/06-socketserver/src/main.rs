@@ -28,8 +28,7 @@ const USAGE: &str = "usage: lesson-06-socketserver [HOST:PORT] \
     [sequential-tcp|threads-tcp|pool-tcp|sequential-udp|threads-udp|pool-udp]";
 const HINT: &str = "give a free HOST:PORT of this machine, \
     such as 127.0.0.1:9007, or 127.0.0.1:0 for any free port";
-/// As much as fits into the stack pages that a thread touches anyway.
-const BUFFER_SIZE: usize = 2048;
+const BUFFER_SIZE: usize = 1024;
 const WORKERS: usize = 4;
 const QUEUE: usize = 4;
 
@@ -107,7 +106,7 @@ impl Handler<Datagram> for Echo {
 }
 // ANCHOR_END: echo
 
-/// Sends back what comes until the client half-closes; counts the bytes.
+/// Sends back what comes, until the client half-closes; counts the bytes.
 fn echo(mut stream: &TcpStream) -> io::Result<u64> {
     let mut buffer = [0; BUFFER_SIZE];
     let mut total = 0;

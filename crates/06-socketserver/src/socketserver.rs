@@ -215,7 +215,9 @@ impl<T: Transport, P: ProcessRequest, H: Handler<T::Request>> Server<T, P, H> {
                 Ok(()) => said.clear(),
                 Err(error) => {
                     if said.insert(error.to_string()) {
-                        eprintln!("no request, trying again: {error}");
+                        eprintln!(
+                            "cannot get a request, trying again: {error}"
+                        );
                     }
                     // Without a pause a lasting error would spin.
                     thread::sleep(ACCEPT_PAUSE);

@@ -33,7 +33,7 @@ impl Threads {
     /// If there is no thread for it: `job` is dropped, so its client closed.
     pub fn start(&self, job: Job) -> io::Result<()> {
         if self.place.as_ref().map_or(0, Arc::strong_count) > self.max {
-            let text = format!("turned away, {} are served", self.max);
+            let text = format!("turned away, {} requests are here", self.max);
             return Err(io::Error::other(text));
         }
         let place = self.place.clone();
@@ -41,7 +41,13 @@ impl Threads {
             job();
             drop(place);
         };
-        thread::Builder::new().spawn(run).map(drop)
+        match thread::Builder::new().spawn(run) {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                let text = format!("turned away, no thread for it: {error}");
+                Err(io::Error::other(text))
+            }
+        }
     }
 }
 
