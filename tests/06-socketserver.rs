@@ -1095,10 +1095,12 @@ fn udp_clients_that_do_not_wait_for_answers_hinder_nobody() -> Result {
     for choice in UDP_CHOICES {
         let lab = Lab::new();
         let (_server, addr) = start_server(&lab, choice)?;
+        // Made first: later it might get a port that an answer is meant for.
+        let mut good = Client::new(&lab, choice, addr)?;
         for _ in 0..100 {
             lab.udp("gone", addr)?.send("no answer, please")?;
         }
-        good_client_is_served(&lab, choice, addr)?;
+        says_hello_world(&mut good)?;
     }
     Ok(())
 }

@@ -120,18 +120,19 @@ struct Bell {
 // ANCHOR: shutdown
 impl Shutdown {
     fn new(mut server: SocketAddr, kind: Type) -> io::Result<Self> {
-        // Made before it is needed: then there may be no descriptor left.
-        let socket = Socket::new(Domain::for_address(server), kind, None)?;
-        // With a full queue `connect` would block, and nobody needs waking.
-        socket.set_nonblocking(true)?;
-        // TCP: it closes with a reset, as a TIME-WAIT would hold the port.
-        let _ = socket.set_linger(Some(Duration::ZERO));
         if server.ip().is_unspecified() {
             server.set_ip(match server {
                 SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
                 SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
             });
         }
+        // When it is needed, there may be no descriptor and no port left.
+        let socket = Socket::new(Domain::for_address(server), kind, None)?;
+        socket.bind(&SocketAddr::new(server.ip(), 0).into())?;
+        // With a full queue `connect` would block, and nobody needs waking.
+        socket.set_nonblocking(true)?;
+        // TCP: it closes with a reset, as a TIME-WAIT would hold the port.
+        let _ = socket.set_linger(Some(Duration::ZERO));
         Ok(Self(Arc::new(Bell {
             rung: AtomicBool::new(false),
             socket,
