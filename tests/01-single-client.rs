@@ -535,15 +535,24 @@ fn unread_bytes_make_a_reset_of_the_servers_close() -> Result {
 
 #[derive(Clone, Copy, Debug)]
 enum Leave {
-    WithFin,
-    WithReset,
+    Fin,
+    Reset,
+    /// A write then fails with EPIPE, not ECONNRESET.
+    FinThenReset,
 }
+
+const WAYS_TO_LEAVE: [Leave; 3] =
+    [Leave::Fin, Leave::Reset, Leave::FinThenReset];
 
 impl Leave {
     fn apply(self, peer: Peer) -> Result {
         match self {
-            Self::WithFin => peer.close(),
-            Self::WithReset => peer.reset()?,
+            Self::Fin => peer.close(),
+            Self::Reset => peer.reset()?,
+            Self::FinThenReset => {
+                peer.half_close()?;
+                peer.reset()?;
+            }
         }
         Ok(())
     }
@@ -564,7 +573,7 @@ fn client_left_alone(lab: &Lab, how: Leave) -> Result<Program> {
 
 #[test]
 fn client_says_at_once_that_the_server_left_it_waiting() -> Result {
-    for how in [Leave::WithFin, Leave::WithReset] {
+    for how in WAYS_TO_LEAVE {
         let lab = Lab::new();
         let listener = lab.listen("listener")?;
         let mut client = start_client(&lab, listener.addr())?;
@@ -581,7 +590,7 @@ fn client_says_at_once_that_the_server_left_it_waiting() -> Result {
 
 #[test]
 fn client_at_its_prompt_notices_a_lost_server_at_the_next_line() -> Result {
-    for how in [Leave::WithFin, Leave::WithReset] {
+    for how in WAYS_TO_LEAVE {
         let mut client = client_left_alone(&Lab::new(), how)?;
         client.type_line("are you there?");
         client.expect_line("server closed the connection")?;
@@ -593,7 +602,7 @@ fn client_at_its_prompt_notices_a_lost_server_at_the_next_line() -> Result {
 
 #[test]
 fn end_of_input_after_the_server_has_gone_is_still_a_success() -> Result {
-    for how in [Leave::WithFin, Leave::WithReset] {
+    for how in WAYS_TO_LEAVE {
         let mut client = client_left_alone(&Lab::new(), how)?;
         client.end_input();
         client.expect("server closed the connection\n")?;
@@ -714,6 +723,9 @@ fn a_failing_accept_is_said_once_and_tried_again() -> Result {
     a.send("hello")?;
     let complaint = server.error_line()?;
     assert!(complaint.starts_with("cannot accept a client, trying again: "));
+    let pauses = || proc::voluntary_switches(server.id()).unwrap_or_default();
+    let first = pauses();
+    lab.wait_until("five more attempts", || pauses() >= first + 5)?;
     let raised = Command::new("prlimit")
         .args(["--pid", &server.id().to_string(), "--nofile=64:64"])
         .status();

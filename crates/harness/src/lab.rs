@@ -7,7 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::{
-    Failure, Fault, Listener, Peer, Program, Result, Timeline, UdpPeer, What,
+    Failure, Fault, Listener, Peer, Program, Result, Timeline, UdpPeer,
+    UdpServer, What,
 };
 
 /// Long enough for a busy machine; only a test that fails waits for it.
@@ -141,6 +142,15 @@ impl Lab {
             thread::park_timeout(LOOK_AGAIN);
         }
         Ok(())
+    }
+
+    /// A UDP socket of the test's own that anybody may send to, on a port
+    /// that the kernel chooses on 127.0.0.1, for programs that are clients.
+    ///
+    /// # Errors
+    /// [`Fault::Io`] if there is no free port.
+    pub fn udp_server(&self, name: &str) -> Result<UdpServer> {
+        UdpServer::bind(self, name)
     }
 
     pub(crate) fn failure(

@@ -40,4 +40,4 @@ pub use peer::Peer;
 pub use program::Program;
 pub use timeline::{Event, Timeline, What};
 pub use transcript::Transcript;
-pub use udp::UdpPeer;
+pub use udp::{UdpPeer, UdpServer};

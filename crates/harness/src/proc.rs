@@ -42,12 +42,21 @@ pub fn descriptors(process: u32) -> Option<usize> {
     Some(fs::read_dir(format!("/proc/{process}/fd")).ok()?.count())
 }
 
+/// How often the main thread of a process has given up the processor to wait:
+/// for an event, or for time to pass.
+pub fn voluntary_switches(process: u32) -> Option<u64> {
+    status(process, "voluntary_ctxt_switches:")
+}
+
 /// The largest amount of physical memory that a process had so far, in bytes.
 pub fn peak_memory(process: u32) -> Option<usize> {
+    status(process, "VmHWM:").map(|kib| (kib as usize) << 10)
+}
+
+fn status(process: u32, field: &str) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    let kib: usize = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kib << 10)
+    let line = status.lines().find(|line| line.starts_with(field))?;
+    line.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// All TCP sockets of this machine, IPv4 and IPv6.
@@ -140,6 +149,40 @@ fn address(text: &str) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, u16::from_str_radix(port, 16).ok()?))
 }
 
+/// One row of `/proc/net/udp` or `udp6`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UdpRow {
+    /// This end.
+    pub local: SocketAddr,
+    /// The address it is connected to; all zeros if it is not.
+    pub remote: SocketAddr,
+    /// What waits unread, in bytes of kernel memory, not of data.
+    pub receive_queue: usize,
+    /// How many datagrams the kernel threw away because they did not fit.
+    pub drops: usize,
+}
+
+/// All UDP sockets of this machine, IPv4 and IPv6.
+pub fn udp_table() -> Option<Vec<UdpRow>> {
+    let v4 = fs::read_to_string("/proc/net/udp").ok()?;
+    let v6 = fs::read_to_string("/proc/net/udp6").unwrap_or_default();
+    let lines = v4.lines().skip(1).chain(v6.lines().skip(1));
+    Some(lines.filter_map(udp_row).collect())
+}
+
+fn udp_row(line: &str) -> Option<UdpRow> {
+    let mut fields = line.split_whitespace().skip(1);
+    let local = address(fields.next()?)?;
+    let remote = address(fields.next()?)?;
+    let (_, receive) = fields.nth(1)?.split_once(':')?;
+    Some(UdpRow {
+        local,
+        remote,
+        receive_queue: usize::from_str_radix(receive, 16).ok()?,
+        drops: fields.last()?.parse().ok()?,
+    })
+}
+
 #[cfg(all(test, target_endian = "little"))]
 mod tests {
     use super::*;
@@ -164,5 +207,20 @@ mod tests {
     fn an_ipv6_address_is_read() {
         let addr = address("00000000000000000000000001000000:232E");
         assert_eq!(addr, Some("[::1]:9006".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_row_of_the_udp_table_is_read() {
+        let line = " 4077: 0100007F:232E 00000000:0000 07 \
+            00000000:00034200 00:00000000 00000000 0 0 6148 2 0 723";
+        assert_eq!(
+            udp_row(line),
+            Some(UdpRow {
+                local: "127.0.0.1:9006".parse().unwrap(),
+                remote: "0.0.0.0:0".parse().unwrap(),
+                receive_queue: 0x34200,
+                drops: 723,
+            })
+        );
     }
 }

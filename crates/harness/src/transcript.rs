@@ -93,10 +93,14 @@ impl Transcript {
                 .unwrap_or(after.len());
             let (port, behind) = after.split_at(end);
             let clients = (self.ports.len() - 1) as u16;
-            let shown = *self
-                .ports
-                .entry(port.to_owned())
-                .or_insert(FIRST_CLIENT_PORT + clients);
+            let shown = match port.parse() {
+                // Not from the kernel: a hint, or a command as typed.
+                Ok(SERVER_PORT) => SERVER_PORT,
+                _ => *self
+                    .ports
+                    .entry(port.to_owned())
+                    .or_insert(FIRST_CLIENT_PORT + clients),
+            };
             out.push_str(&format!("{before}{ip}{shown}"));
             rest = behind;
         }
@@ -127,6 +131,17 @@ mod tests {
             scene.with_fixed_ports(text),
             "listening on 127.0.0.1:9006\n127.0.0.1:50001 connected\n\
              [::1]:50002 connected\n127.0.0.1:50001 closed"
+        );
+    }
+
+    #[test]
+    fn the_port_9006_in_a_hint_stays() {
+        let server = "127.0.0.1:3456".parse().unwrap();
+        let mut scene = Transcript::new(&Lab::new(), "test", server);
+        let text = "start it, such as 127.0.0.1:9006; 127.0.0.1:7 left";
+        assert_eq!(
+            scene.with_fixed_ports(text),
+            "start it, such as 127.0.0.1:9006; 127.0.0.1:50001 left"
         );
     }
 }

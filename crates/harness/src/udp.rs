@@ -1,5 +1,6 @@
 //! A UDP socket in the test's hand.
 
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Instant;
 
@@ -107,5 +108,87 @@ impl UdpPeer {
         fault: impl Into<Fault>,
     ) -> Failure {
         self.lab.failure(&self.name, wanted, fault)
+    }
+}
+
+/// A UDP socket on a free port of 127.0.0.1 that anybody may send to, for
+/// programs that are clients. Its every wait ends at the lab's deadline.
+pub struct UdpServer {
+    name: String,
+    lab: Lab,
+    socket: UdpSocket,
+    addr: SocketAddr,
+}
+
+impl UdpServer {
+    pub(crate) fn bind(lab: &Lab, name: &str) -> Result<Self> {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))
+            .and_then(|socket| Ok((socket.local_addr()?, socket)))
+            .map_err(|error| lab.failure(name, "bind", error));
+        let (addr, socket) = socket?;
+        Ok(Self {
+            name: name.to_owned(),
+            lab: lab.clone(),
+            socket,
+            addr,
+        })
+    }
+
+    /// The address that it is bound to.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The socket itself, for what has no method here.
+    pub fn socket(&self) -> &UdpSocket {
+        &self.socket
+    }
+
+    /// Receives the next datagram, and tells who sent it.
+    ///
+    /// # Errors
+    /// [`Fault::Silence`] at the deadline.
+    pub fn receive(&self) -> Result<(Vec<u8>, SocketAddr)> {
+        let deadline = self.lab.deadline;
+        let until = Instant::now() + deadline;
+        let mut buffer = vec![0; BUFFER_SIZE];
+        let receive = |buffer: &mut [u8]| loop {
+            let left = time_left(until, deadline)?;
+            self.socket.set_read_timeout(Some(left))?;
+            match self.socket.recv_from(buffer) {
+                Ok(datagram) => return Ok(datagram),
+                // Windows tells of an earlier answer that met a closed port.
+                Err(e) if e.kind() == ErrorKind::ConnectionReset => {}
+                Err(e) => return Err(or_silence(e, deadline)),
+            }
+        };
+        let (count, sender) = receive(&mut buffer).map_err(|fault| {
+            self.lab.failure(&self.name, "receive a datagram", fault)
+        })?;
+        buffer.truncate(count);
+        let what = What::Received(buffer.as_slice().into());
+        self.lab.timeline.add(&self.name, what);
+        Ok((buffer, sender))
+    }
+
+    /// Sends one datagram to `to`.
+    ///
+    /// # Errors
+    /// [`Fault::Io`], for example for a datagram that is too long.
+    pub fn send_to(
+        &self,
+        datagram: impl AsRef<[u8]>,
+        to: SocketAddr,
+    ) -> Result {
+        let datagram = datagram.as_ref();
+        let what = What::Sent(datagram.into());
+        self.lab.timeline.add(&self.name, what);
+        self.socket
+            .send_to(datagram, to)
+            .map(|_| ())
+            .map_err(|error| {
+                let step = format!("send a datagram to {to}");
+                self.lab.failure(&self.name, step, error)
+            })
     }
 }

@@ -1,0 +1,128 @@
+//! The UDP client: each line typed is one datagram, answered or given up.
+//!
+//! Run:
+//!   terminal 1: cargo run -p lesson-05-udp
+//!   terminal 2: cargo run --bin udp-client
+//! Look for: it starts without a server, and learns at its first datagram
+//!   that nobody listens; with `--unconnected` it never learns, and waits.
+//!   It exits with 1 if the last line got no answer, or was not sent.
+//! Limits:
+//!   - It gives up after three tries of 500 ms each, whatever the network.
+//!   - The server may do three times what was asked once, so that must do no
+//!     harm.
+//!   - An answer belongs to its try by the port alone. The kernel may give
+//!     that port to a later try, on Linux once in 28,232 times; only a number
+//!     inside the datagram would tell the two apart.
+//!   - Who can forge the server's address can answer in its place.
+//!   - It refuses more than 65,507 bytes over IPv6 too, where 65,527 would go.
+//!
+//! Builds on: 01-single-client
+//! Chapter: docs/05-udp.md
+//! Test: tests/05-udp.rs
+
+use std::env;
+use std::io::{self, BufRead, ErrorKind, Write};
+use std::net::{SocketAddr, ToSocketAddrs, UdpSocket};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{anyhow, bail};
+
+const DEFAULT_ADDR: &str = "127.0.0.1:9006";
+const HINT: &str = "start the server first, \
+    or give its HOST:PORT, such as 127.0.0.1:9006";
+const MAX_DATAGRAM: usize = 65_535 - 20 - 8; // less IPv4 and UDP header
+const BUFFER_SIZE: usize = 65_535;
+const TRIES: usize = 3;
+const TIMEOUT: Duration = Duration::from_millis(500);
+
+// ANCHOR: client_flow
+fn main() -> anyhow::Result<ExitCode> {
+    let mut args: Vec<_> = env::args_os().skip(1).collect();
+    let connected = args.pop_if(|last| last == "--unconnected").is_none();
+    let addr = match args.as_slice() {
+        [] => DEFAULT_ADDR.into(),
+        [addr] => addr.to_string_lossy(),
+        _ => bail!("usage: udp-client [HOST:PORT] [--unconnected]"),
+    };
+    let mut servers: Vec<_> = addr
+        .to_socket_addrs()
+        .map_err(|error| anyhow!("cannot reach {addr}: {error}; {HINT}"))?
+        .collect();
+    let mut code = ExitCode::SUCCESS;
+    while let Some(line) = prompt("send> ")? {
+        code = ask(&line, &mut servers, connected);
+    }
+    println!();
+    Ok(code)
+}
+// ANCHOR_END: client_flow
+
+// ANCHOR: tries
+/// Asks a name's addresses in turn; the one that answers stays the first.
+fn ask(line: &[u8], servers: &mut [SocketAddr], connected: bool) -> ExitCode {
+    let line = line.strip_suffix(b"\r").unwrap_or(line); // typed on Windows
+    if line.len() > MAX_DATAGRAM {
+        println!("not sent: a datagram holds at most {MAX_DATAGRAM} bytes");
+        return ExitCode::FAILURE;
+    }
+    for number in 1..=TRIES {
+        let Some(&to) = servers.first() else { break };
+        let Err(error) = try_once(line, to, connected) else {
+            return ExitCode::SUCCESS;
+        };
+        println!("try {number} of {TRIES}: {to}: {error}");
+        // Only silence can be expected to end by itself.
+        if error.kind() != ErrorKind::TimedOut && servers.len() == 1 {
+            break;
+        }
+        servers.rotate_left(1);
+    }
+    println!("no answer; {HINT}");
+    ExitCode::FAILURE
+}
+
+/// Has a socket of its own: a late answer to another try finds a closed port.
+fn try_once(line: &[u8], to: SocketAddr, connected: bool) -> io::Result<()> {
+    let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let socket = UdpSocket::bind(any)?;
+    if connected {
+        socket.connect(to)?;
+        socket.send(line)?;
+    } else {
+        socket.send_to(line, to)?;
+    }
+    let mut buffer = [0; BUFFER_SIZE];
+    let until = Instant::now() + TIMEOUT;
+    loop {
+        // Anew for each datagram: strangers must not buy the try more time.
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(ErrorKind::TimedOut.into());
+        }
+        socket.set_read_timeout(Some(left))?;
+        match socket.recv_from(&mut buffer) {
+            Ok((count, from)) if connected || from == to => {
+                let text = String::from_utf8_lossy(&buffer[..count]);
+                println!("received: {text}");
+                return Ok(());
+            }
+            Err(error) if !may_still_come(&error) => return Err(error),
+            _ => {}
+        }
+    }
+}
+// ANCHOR_END: tries
+
+/// A timeout has two faces; and after Ctrl-Z, `fg` interrupts the wait.
+fn may_still_come(error: &io::Error) -> bool {
+    use ErrorKind::{Interrupted, TimedOut, WouldBlock};
+    matches!(error.kind(), Interrupted | TimedOut | WouldBlock)
+}
+
+/// One line as it was typed, without its newline; `None` at the end of input.
+fn prompt(text: &str) -> io::Result<Option<Vec<u8>>> {
+    print!("{text}");
+    io::stdout().flush()?;
+    io::stdin().lock().split(b'\n').next().transpose()
+}

@@ -1,0 +1,1318 @@
+//! Lesson 05 does what its chapter says, with good clients and bad networks.
+
+use std::error::Error;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::path::Path;
+#[cfg(target_os = "linux")]
+use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, ScopedJoinHandle};
+use std::time::Duration;
+
+use assert_cmd::cargo::cargo_bin;
+use harness::{Lab, Program, Result, Transcript, UdpServer};
+use predicates::prelude::*;
+use predicates::str::contains;
+use socket2::SockRef;
+
+const SERVER_COMMAND: &str = "cargo run -p lesson-05-udp";
+const CLIENT_COMMAND: &str = "cargo run --bin udp-client";
+const UNCONNECTED: &str = "--unconnected";
+/// How the client can be started, besides its address.
+const MODES: [&[&str]; 2] = [&[], &[UNCONNECTED]];
+/// macOS sends no more than this unless `net.inet.udp.maxdgram` is raised.
+const LARGEST: usize = if cfg!(target_os = "macos") {
+    9_216
+} else {
+    65_507
+};
+const SIZES: [usize; 11] =
+    [0, 1, 2, 3, 5, 1023, 1024, 1025, 4096, 65_506, 65_507];
+const TRIES: usize = 3;
+
+/// For what meets both the harness and a socket of its own.
+type Outcome = std::result::Result<(), Box<dyn Error>>;
+
+fn server_path() -> &'static Path {
+    cargo_bin!("lesson-05-udp")
+}
+
+fn client_path() -> &'static Path {
+    cargo_bin!("udp-client")
+}
+
+fn start_server(lab: &Lab) -> Result<(Program, SocketAddr)> {
+    let mut server = lab.start("server", server_path(), &["127.0.0.1:0"])?;
+    let addr = server.listening()?;
+    Ok((server, addr))
+}
+
+/// A client at its first prompt.
+fn start_client(lab: &Lab, addr: SocketAddr, mode: &[&str]) -> Result<Program> {
+    let addr = addr.to_string();
+    let args = [&[addr.as_str()], mode].concat();
+    let mut client = lab.start("client", client_path(), &args)?;
+    client.expect("send> ")?;
+    Ok(client)
+}
+
+/// Runs `test` for both modes at once: giving up takes its time.
+fn in_both_modes(test: impl Fn(&[&str]) -> Result + Sync) -> Result {
+    thread::scope(|scope| {
+        MODES
+            .map(|mode| scope.spawn(|| test(mode)))
+            .into_iter()
+            .try_for_each(joined)
+    })
+}
+
+fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    thread
+        .join()
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// Runs a program that should end by itself, with nothing typed.
+fn run(path: &Path, args: &[&str]) -> assert_cmd::assert::Assert {
+    assert_cmd::Command::new(path)
+        .args(args)
+        .env_remove("RUST_BACKTRACE")
+        .timeout(Duration::from_secs(20))
+        .assert()
+}
+
+fn good_client_is_served(lab: &Lab, addr: SocketAddr) -> Result {
+    let good = lab.udp("good", addr)?;
+    good.send("are you there?")?;
+    good.expect("are you there?")
+}
+
+/// The programs say nothing about a datagram, so silence is all there is.
+fn says_only_where_it_listens(server: &Program, addr: SocketAddr) {
+    let printed = String::from_utf8_lossy(&server.printed()).into_owned();
+    assert_eq!(printed, format!("listening on {addr}\n"));
+    assert_eq!(String::from_utf8_lossy(&server.complained()), "");
+}
+
+#[cfg(target_os = "linux")]
+fn lines(output: &[u8]) -> usize {
+    output.iter().filter(|&&byte| byte == b'\n').count()
+}
+
+fn text(size: usize) -> String {
+    ('a'..='z').cycle().take(size).collect()
+}
+
+fn sizes() -> impl Iterator<Item = usize> {
+    SIZES.into_iter().filter(|&size| size <= LARGEST)
+}
+
+/// A pair of sockets on loopback, the second connected to the first.
+fn pair() -> io::Result<(UdpSocket, UdpSocket)> {
+    let receiver = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let sender = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    sender.connect(receiver.local_addr()?)?;
+    Ok((receiver, sender))
+}
+
+/// A port at which nobody listens, and which nobody else can take: a socket
+/// that is connected to itself takes datagrams from nobody else.
+#[cfg(unix)]
+fn deaf_socket() -> io::Result<(UdpSocket, SocketAddr)> {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let addr = socket.local_addr()?;
+    socket.connect(addr)?;
+    Ok((socket, addr))
+}
+
+// A conversation.
+
+#[test]
+fn each_line_is_one_datagram_there_and_one_back() -> Result {
+    let lab = Lab::new();
+    let (server, addr) = start_server(&lab)?;
+    let mut client = start_client(&lab, addr, &[])?;
+    for line in ["Hello, can you hear me?", "你好", ""] {
+        client.type_line(line);
+        client.expect_line(&format!("received: {line}"))?;
+        client.expect("send> ")?;
+    }
+    client.end_input();
+    client.expect_line("")?;
+    client.expect_exit(0)?;
+    says_only_where_it_listens(&server, addr);
+
+    let mut scene = Transcript::new(&lab, "05-echo", addr);
+    scene.terminal("server", SERVER_COMMAND, &server);
+    scene.terminal("client", CLIENT_COMMAND, &client);
+    scene.check()
+}
+
+#[test]
+fn datagrams_of_every_size_come_back_unchanged() -> Result {
+    let lab = Lab::new();
+    let (server, addr) = start_server(&lab)?;
+    let a = lab.udp("a", addr)?;
+    for size in sizes() {
+        a.send(text(size))?;
+        a.expect(text(size))?;
+    }
+    says_only_where_it_listens(&server, addr);
+    Ok(())
+}
+
+#[test]
+fn the_client_sends_and_shows_datagrams_of_every_size() -> Result {
+    for mode in MODES {
+        let lab = Lab::new();
+        let (_server, addr) = start_server(&lab)?;
+        let mut client = start_client(&lab, addr, mode)?;
+        for size in sizes() {
+            client.type_line(&text(size));
+            client.expect_line(&format!("received: {}", text(size)))?;
+            client.expect("send> ")?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn any_bytes_come_back_unchanged() -> Result {
+    let lab = Lab::new();
+    let (_server, addr) = start_server(&lab)?;
+    let a = lab.udp("a", addr)?;
+    let bytes: Vec<u8> = (0..=255).collect();
+    a.send(&bytes)?;
+    a.expect(&bytes)
+}
+
+#[test]
+fn two_clients_at_once_get_their_own_answers() -> Result {
+    let lab = Lab::new();
+    let (_server, addr) = start_server(&lab)?;
+    let mut first = start_client(&lab, addr, &[])?;
+    let mut second = start_client(&lab, addr, &[UNCONNECTED])?;
+    for n in 0..20 {
+        first.type_line(&format!("first {n}"));
+        second.type_line(&format!("second {n}"));
+        second.expect_line(&format!("received: second {n}"))?;
+        first.expect_line(&format!("received: first {n}"))?;
+        first.expect("send> ")?;
+        second.expect("send> ")?;
+    }
+    Ok(())
+}
+
+#[test]
+fn one_socket_serves_fifty_clients_in_any_order() -> Result {
+    let lab = Lab::new();
+    let (_server, addr) = start_server(&lab)?;
+    let clients = (0..50)
+        .map(|n| lab.udp(&format!("client {n}"), addr))
+        .collect::<Result<Vec<_>>>()?;
+    for round in 0..3 {
+        for (n, client) in clients.iter().enumerate() {
+            client.send(format!("round {round} of client {n}"))?;
+        }
+        for (n, client) in clients.iter().enumerate().rev() {
+            client.expect(format!("round {round} of client {n}"))?;
+        }
+    }
+    Ok(())
+}
+
+// No connection.
+
+#[test]
+fn an_empty_datagram_is_answered_and_ends_nothing() -> Result {
+    let lab = Lab::new();
+    let (_server, addr) = start_server(&lab)?;
+    let a = lab.udp("a", addr)?;
+    for _ in 0..100 {
+        a.send("")?;
+        a.expect("")?;
+    }
+    a.send("still here")?;
+    a.expect("still here")
+}
+
+#[test]
+fn receiving_an_empty_datagram_is_ok_0() -> io::Result<()> {
+    let (receiver, sender) = pair()?;
+    sender.send(b"")?;
+    sender.send(b"next")?;
+    let mut buffer = [0; 16];
+    assert_eq!(receiver.recv(&mut buffer)?, 0);
+    assert_eq!(receiver.recv(&mut buffer)?, 4);
+    Ok(())
+}
+
+#[test]
+fn nobody_comes_and_nobody_goes() -> Result {
+    let lab = Lab::new();
+    let (server, addr) = start_server(&lab)?;
+    for _ in 0..10 {
+        good_client_is_served(&lab, addr)?;
+    }
+    says_only_where_it_listens(&server, addr);
+    Ok(())
+}
+
+/// The kernel answers the server's datagram with ICMP `port unreachable`.
+/// An unconnected socket is not told on Linux.
+#[test]
+fn clients_that_leave_before_their_answer_hinder_nobody() -> Result {
+    let lab = Lab::new();
+    let (server, addr) = start_server(&lab)?;
+    for _ in 0..10 {
+        lab.udp("leaves", addr)?.send("goodbye")?;
+    }
+    good_client_is_served(&lab, addr)?;
+    if cfg!(target_os = "linux") {
+        says_only_where_it_listens(&server, addr);
+    }
+    Ok(())
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_thousand_empty_datagrams_leave_the_server_idle() -> Result {
+    let lab = Lab::new();
+    let (server, addr) = start_server(&lab)?;
+    let a = lab.udp("a", addr)?;
+    for _ in 0..1000 {
+        a.send("")?;
+        a.expect("")?;
+    }
+    let used = harness::proc::cpu_time(server.id()).unwrap_or_default();
+    assert!(used < Duration::from_millis(500), "used {used:?}");
+    Ok(())
+}
+
+#[test]
+fn a_tcp_listener_can_have_the_same_port() -> Result {
+    let lab = Lab::new();
+    // Somebody else may have that TCP port just now, hence more than one try.
+    for _ in 0..10 {
+        let (_server, addr) = start_server(&lab)?;
+        if TcpListener::bind(addr).is_ok() {
+            return good_client_is_served(&lab, addr);
+        }
+    }
+    panic!("no UDP port was free for TCP");
+}
+
+/// No connection, hence no TIME-WAIT.
+#[test]
+fn a_restarted_server_gets_its_port_at_once() -> Result {
+    let lab = Lab::new();
+    // Somebody else may take the port in between, hence more than one try.
+    for _ in 0..10 {
+        let (mut server, addr) = start_server(&lab)?;
+        good_client_is_served(&lab, addr)?;
+        server.kill()?;
+        let again = addr.to_string();
+        let mut again = lab.start("again", server_path(), &[&again])?;
+        if again.listening().is_ok() {
+            return good_client_is_served(&lab, addr);
+        }
+    }
+    panic!("the port was taken each time");
+}
+
+// Borders, sizes, truncation.
+
+#[test]
+fn two_datagrams_are_never_joined() -> Result {
+    let lab = Lab::new();
+    let (_server, addr) = start_server(&lab)?;
+    let a = lab.udp("a", addr)?;
+    a.send("second")?;
+    a.send("third")?;
+    a.expect("second")?;
+    a.expect("third")
+}
+
+/// Windows fails with `WSAEMSGSIZE` (10040) instead.
+#[test]
+#[cfg(unix)]
+fn what_does_not_fit_into_the_buffer_is_lost() -> io::Result<()> {
+    let (receiver, sender) = pair()?;
+    sender.send(b"0123456789")?;
+    sender.send(b"next")?;
+    let mut buffer = [0; 4];
+    assert_eq!(receiver.recv(&mut buffer)?, 4);
+    assert_eq!(&buffer, b"0123");
+    assert_eq!(receiver.recv(&mut buffer)?, 4);
+    assert_eq!(&buffer, b"next");
+    Ok(())
+}
+
+#[test]
+fn the_kernel_takes_no_datagram_of_65_508_bytes_over_ipv4() -> io::Result<()> {
+    let (_receiver, sender) = pair()?;
+    assert_eq!(sender.send(&[0; LARGEST])?, LARGEST);
+    let error = sender.send(&[0; LARGEST + 1]).map_err(|e| e.raw_os_error());
+    let too_long = match std::env::consts::OS {
+        "linux" => 90,
+        "windows" => 10040,
+        _ => 40,
+    };
+    assert_eq!(error, Err(Some(too_long)));
+    Ok(())
+}
+
+#[test]
+fn the_client_refuses_a_longer_line_and_goes_on() -> Result {
+    for mode in MODES {
+        let lab = Lab::new();
+        let server = lab.udp_server("server")?;
+        let mut client = start_client(&lab, server.addr(), mode)?;
+        client.type_line(&text(65_508));
+        let refused = "not sent: a datagram holds at most 65507 bytes";
+        client.expect_line(refused)?;
+        client.expect("send> ")?;
+        client.type_line("shorter");
+        let (datagram, from) = server.receive()?;
+        assert_eq!(datagram, b"shorter");
+        server.send_to("well", from)?;
+        client.expect_line("received: well")?;
+    }
+    Ok(())
+}
+
+/// The length in an IPv6 header does not count that header.
+#[test]
+#[cfg(target_os = "linux")]
+fn over_ipv6_the_server_answers_65_527_bytes() -> Outcome {
+    let lab = Lab::new();
+    let mut server = lab.start("server", server_path(), &["[::1]:0"])?;
+    let a = lab.udp("a", server.listening()?)?;
+    a.send(text(65_527))?;
+    a.expect(text(65_527))?;
+    assert!(a.socket().send(&[0; 65_528]).is_err());
+    Ok(())
+}
+
+// Loss.
+
+/// Numbered datagrams, of which some arrive, in their order.
+fn numbers(received: &[Vec<u8>]) -> Vec<usize> {
+    received
+        .iter()
+        .filter_map(|bytes| str::from_utf8(bytes).ok()?.parse().ok())
+        .collect()
+}
+
+#[test]
+fn a_full_receive_buffer_loses_datagrams_on_loopback() -> io::Result<()> {
+    let (receiver, sender) = pair()?;
+    SockRef::from(&receiver).set_recv_buffer_size(4096)?;
+    for n in 0..1000 {
+        // Not an error: nobody tells the sender.
+        sender.send(n.to_string().as_bytes())?;
+    }
+    receiver.set_read_timeout(Some(Duration::from_millis(50)))?;
+    let mut received = Vec::new();
+    let mut buffer = [0; 16];
+    // The marker may be lost too: it is sent until it arrives.
+    while received.last().is_none_or(|last| last != b"marker") {
+        sender.send(b"marker")?;
+        while received.last().is_none_or(|last| last != b"marker")
+            && let Ok(count) = receiver.recv(&mut buffer)
+        {
+            received.push(buffer[..count].to_vec());
+        }
+    }
+    let numbers = numbers(&received);
+    println!("{} of 1000 datagrams arrived", numbers.len());
+    assert!(!numbers.is_empty(), "not even one arrived");
+    assert!(numbers.len() < 500, "{} arrived", numbers.len());
+    Ok(())
+}
+
+/// Sends a signal, and waits until the process has taken it.
+#[cfg(target_os = "linux")]
+fn signal(lab: &Lab, program: &Program, name: &str) -> Result {
+    let id = program.id();
+    let sent = Command::new("sh")
+        .args(["-c", &format!("kill -{name} {id}")])
+        .status();
+    assert!(sent.is_ok_and(|status| status.success()), "kill -{name}");
+    lab.note(format!("sent {name} to {}", program.name()));
+    lab.wait_until(&format!("{name} arrives"), || {
+        is_in_state(program, 'T') == (name == "STOP")
+    })
+}
+
+/// `T` is stopped, `S` is asleep in a call: proc_pid_stat(5).
+#[cfg(target_os = "linux")]
+fn is_in_state(program: &Program, state: char) -> bool {
+    std::fs::read_to_string(format!("/proc/{}/stat", program.id()))
+        .is_ok_and(|stat| stat.contains(&format!(") {state} ")))
+}
+
+#[cfg(target_os = "linux")]
+fn udp_row(addr: SocketAddr) -> harness::proc::UdpRow {
+    let rows = harness::proc::udp_table().unwrap_or_default();
+    let row = rows.into_iter().find(|row| row.local == addr);
+    row.unwrap_or_else(|| panic!("no row for {addr}"))
+}
+
+/// As Ctrl-Z in the server's terminal, a thousand datagrams, then `fg`.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_stopped_server_loses_what_its_receive_buffer_cannot_hold() -> Outcome {
+    let lab = Lab::new();
+    let (server, addr) = start_server(&lab)?;
+    let a = lab.udp("a", addr)?;
+    SockRef::from(a.socket()).set_recv_buffer_size(1 << 20)?;
+    signal(&lab, &server, "STOP")?;
+    for n in 0..1000 {
+        a.send(n.to_string())?;
+    }
+    // The kernel takes them in turn: this one last.
+    let last = lab.udp_server("last")?;
+    a.socket()
+        .send_to(b"the kernel has seen all", last.addr())?;
+    last.receive()?;
+    signal(&lab, &server, "CONT")?;
+    lab.wait_until("the server has read what was stored", || {
+        udp_row(addr).receive_queue == 0
+    })?;
+    // Now there is room for it.
+    a.send("marker")?;
+    let mut received = vec![a.receive()?];
+    while received.last().is_none_or(|last| last != b"marker") {
+        received.push(a.receive()?);
+    }
+    let numbers = numbers(&received);
+    let drops = udp_row(addr).drops;
+    println!("{} were answered, {drops} dropped", numbers.len());
+    assert_eq!(numbers.len() + drops, 1000);
+    // What came first was kept, what came later was thrown away.
+    assert_eq!(numbers, (0..numbers.len()).collect::<Vec<_>>());
+    Ok(good_client_is_served(&lab, addr)?)
+}
+
+/// A network between the client and the server, in the test's hand.
+struct Network {
+    near: UdpServer,
+    far: harness::UdpPeer,
+}
+
+impl Network {
+    fn new(lab: &Lab, server: SocketAddr) -> Result<Self> {
+        Ok(Self {
+            near: lab.udp_server("network")?,
+            far: lab.udp("network", server)?,
+        })
+    }
+
+    /// Takes a question from a client.
+    fn take(&self) -> Result<(Vec<u8>, SocketAddr)> {
+        self.near.receive()
+    }
+
+    /// Brings a question to the server, and its answer here.
+    fn ask(&self, question: &[u8]) -> Result<Vec<u8>> {
+        self.far.send(question)?;
+        self.far.receive()
+    }
+
+    /// Brings an answer to the client.
+    fn give(&self, answer: &[u8], client: SocketAddr) -> Result {
+        self.near.send_to(answer, client)
+    }
+}
+
+#[test]
+fn a_lost_question_is_asked_again() -> Result {
+    in_both_modes(|mode| {
+        let lab = Lab::new();
+        let (_server, addr) = start_server(&lab)?;
+        let network = Network::new(&lab, addr)?;
+        let mut client = start_client(&lab, network.near.addr(), mode)?;
+        client.type_line("hello");
+        network.take()?;
+        let (question, from) = network.take()?;
+        network.give(&network.ask(&question)?, from)?;
+        let shown = client.expect("received: hello\n")?;
+        assert!(shown.contains("try 1 of 3"), "{shown}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_lost_answer_makes_the_server_do_it_twice() -> Result {
+    let lab = Lab::new();
+    let (_server, addr) = start_server(&lab)?;
+    let network = Network::new(&lab, addr)?;
+    let mut client = start_client(&lab, network.near.addr(), &[])?;
+    client.type_line("add one");
+    let (first, _) = network.take()?;
+    assert_eq!(network.ask(&first)?, b"add one");
+    let (second, from) = network.take()?;
+    assert_eq!(network.ask(&second)?, b"add one");
+    network.give(b"done", from)?;
+    client.expect("received: done\n")?;
+    Ok(())
+}
+
+#[test]
+fn the_network_may_change_the_order() -> Result {
+    let lab = Lab::new();
+    let (_server, addr) = start_server(&lab)?;
+    let network = Network::new(&lab, addr)?;
+    let a = lab.udp("a", network.near.addr())?;
+    a.send("first")?;
+    a.send("second")?;
+    let ((first, from), (second, _)) = (network.take()?, network.take()?);
+    network.give(&network.ask(&second)?, from)?;
+    network.give(&network.ask(&first)?, from)?;
+    a.expect("second")?;
+    a.expect("first")
+}
+
+// An answer belongs to its question.
+
+#[test]
+fn a_late_answer_to_an_earlier_try_is_not_taken() -> Result {
+    in_both_modes(|mode| {
+        let lab = Lab::new();
+        let server = lab.udp_server("server")?;
+        let mut client = start_client(&lab, server.addr(), mode)?;
+        client.type_line("hello");
+        let (first, first_from) = server.receive()?;
+        let (second, second_from) = server.receive()?;
+        assert_eq!((first, second), (b"hello".to_vec(), b"hello".to_vec()));
+        assert_ne!(first_from, second_from, "the same port");
+        server.send_to("late", first_from)?;
+        server.send_to("in time", second_from)?;
+        client.expect_line(&format!(
+            "try 1 of 3: {}: timed out",
+            server.addr()
+        ))?;
+        client.expect_line("received: in time")?;
+        Ok(())
+    })
+}
+
+#[test]
+fn an_answer_that_comes_after_giving_up_is_not_taken_for_the_next() -> Result {
+    in_both_modes(|mode| {
+        let lab = Lab::new();
+        let server = lab.udp_server("server")?;
+        let mut client = start_client(&lab, server.addr(), mode)?;
+        client.type_line("one");
+        let tries = (0..TRIES)
+            .map(|_| server.receive())
+            .collect::<Result<Vec<_>>>()?;
+        client.expect("no answer; ")?;
+        client.type_line("two");
+        let (question, from) = server.receive()?;
+        assert_eq!(question, b"two");
+        for (_, old) in tries {
+            server.send_to("one", old)?;
+        }
+        server.send_to("two", from)?;
+        client.expect("send> received: two\n")?;
+        Ok(())
+    })
+}
+
+#[test]
+fn the_second_copy_of_an_answer_is_not_taken_for_the_next() -> Result {
+    for mode in MODES {
+        let lab = Lab::new();
+        let server = lab.udp_server("server")?;
+        let mut client = start_client(&lab, server.addr(), mode)?;
+        let mut copies = Vec::new();
+        for line in ["one", "two", "three"] {
+            client.type_line(line);
+            let (_, from) = server.receive()?;
+            for (old, to) in &copies {
+                server.send_to(old, *to)?;
+            }
+            server.send_to(line, from)?;
+            client.expect_line(&format!("received: {line}"))?;
+            client.expect("send> ")?;
+            copies.push((line, from));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_strangers_answer_is_not_taken() -> Result {
+    for mode in MODES {
+        let lab = Lab::new();
+        let server = lab.udp_server("server")?;
+        let stranger = lab.udp_server("stranger")?;
+        let mut client = start_client(&lab, server.addr(), mode)?;
+        client.type_line("who are you?");
+        let (_, from) = server.receive()?;
+        stranger.send_to("your bank", from)?;
+        server.send_to("the server", from)?;
+        client.expect("received: the server\n")?;
+        let printed = String::from_utf8_lossy(&client.printed()).into_owned();
+        assert!(!printed.contains("your bank"), "{printed}");
+    }
+    Ok(())
+}
+
+// Giving up.
+
+#[test]
+fn a_silent_server_is_asked_three_times() -> Result {
+    in_both_modes(|mode| {
+        let lab = Lab::new();
+        let server = lab.udp_server("server")?;
+        let addr = server.addr();
+        let mut client = start_client(&lab, addr, mode)?;
+        client.type_line("hello");
+        for number in 1..=TRIES {
+            assert_eq!(server.receive()?.0, b"hello");
+            let try_again = format!("try {number} of 3: {addr}: timed out");
+            client.expect_line(&try_again)?;
+        }
+        client.expect_line(
+            "no answer; start the server first, or give its HOST:PORT, \
+             such as 127.0.0.1:9006",
+        )?;
+        client.expect("send> ")?;
+        client.type_line("next");
+        assert_eq!(server.receive()?.0, b"next", "a fourth try");
+        Ok(())
+    })
+}
+
+/// Each of their datagrams wakes the client, which has time left until then.
+#[test]
+fn strangers_cannot_keep_the_client_waiting() -> Result {
+    let lab = Lab::new();
+    let server = lab.udp_server("server")?;
+    let stranger = lab.udp_server("stranger")?;
+    let mut client = start_client(&lab, server.addr(), &[UNCONNECTED])?;
+    client.type_line("hello");
+    let victim = Mutex::new(server.receive()?.1);
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                let to = victim.lock().map(|to| *to);
+                let _ = to.map(|to| stranger.socket().send_to(b"!", to));
+                // Often enough: a try takes a hundred times longer.
+                thread::park_timeout(Duration::from_millis(5));
+            }
+        });
+        let given_up = (1..TRIES)
+            .try_for_each(|_| {
+                let (_, from) = server.receive()?;
+                if let Ok(mut victim) = victim.lock() {
+                    *victim = from;
+                }
+                Ok(())
+            })
+            .and_then(|()| client.expect("no answer; "));
+        done.store(true, Ordering::Relaxed);
+        given_up.map(|_| ())
+    })
+}
+
+#[test]
+#[cfg(unix)]
+fn without_a_server_the_connected_client_learns_it_at_once() -> Outcome {
+    let lab = Lab::new();
+    let (_held, addr) = deaf_socket()?;
+    let mut client = start_client(&lab, addr, &[])?;
+    client.type_line("hello");
+    let line = client.line()?;
+    let refused = format!("try 1 of 3: {addr}: Connection refused (os error ");
+    assert!(line.starts_with(&refused), "{line}");
+    client.expect("no answer; start the server first, ")?;
+    client.expect("send> ")?;
+    client.end_input();
+    client.expect_exit(1)?;
+
+    let mut scene = Transcript::new(&lab, "05-nobody", addr);
+    scene.terminal("connected", CLIENT_COMMAND, &client);
+    Ok(scene.check()?)
+}
+
+/// On Windows it would be told, by `WSAECONNRESET`.
+#[test]
+#[cfg(unix)]
+fn without_a_server_the_unconnected_client_times_out() -> Outcome {
+    let lab = Lab::new();
+    let (_held, addr) = deaf_socket()?;
+    let mut client = start_client(&lab, addr, &[UNCONNECTED])?;
+    client.type_line("hello");
+    for number in 1..=TRIES {
+        let timed_out = format!("try {number} of 3: {addr}: timed out");
+        client.expect_line(&timed_out)?;
+    }
+    client.expect("no answer; start the server first, ")?;
+    client.expect("send> ")?;
+    client.end_input();
+    client.expect_exit(1)?;
+
+    let mut scene = Transcript::new(&lab, "05-nobody", addr);
+    let command = format!("{CLIENT_COMMAND} -- 127.0.0.1:9006 {UNCONNECTED}");
+    scene.terminal("unconnected", &command, &client);
+    Ok(scene.check()?)
+}
+
+#[test]
+#[cfg(unix)]
+fn a_refusal_turns_up_at_the_call_after_the_one_that_caused_it() -> Outcome {
+    let (_held, addr) = deaf_socket()?;
+    let connected = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    connected.connect(addr)?;
+    assert_eq!(connected.send(b"hello")?, 5);
+    let next = connected.recv(&mut [0; 16]).map_err(|error| error.kind());
+    assert_eq!(next, Err(io::ErrorKind::ConnectionRefused));
+    Ok(())
+}
+
+#[test]
+fn connecting_sends_nothing() -> Result {
+    let lab = Lab::new();
+    let server = lab.udp_server("server")?;
+    let _connected = lab.udp("connected", server.addr())?;
+    let other = lab.udp("other", server.addr())?;
+    other.send("first")?;
+    assert_eq!(server.receive()?.0, b"first");
+    Ok(())
+}
+
+/// The wait for an answer is one of the calls that SIGCONT interrupts.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_client_that_was_stopped_goes_on_waiting() -> Result {
+    let lab = Lab::new();
+    let server = lab.udp_server("server")?;
+    let mut client = start_client(&lab, server.addr(), &[])?;
+    client.type_line("hello");
+    let (_, from) = server.receive()?;
+    lab.wait_until("the client waits", || is_in_state(&client, 'S'))?;
+    signal(&lab, &client, "STOP")?;
+    signal(&lab, &client, "CONT")?;
+    server.send_to("hello", from)?;
+    // If that was too late, a later try is answered.
+    thread::spawn(move || {
+        while let Ok((question, from)) = server.receive() {
+            let _ = server.send_to(question, from);
+        }
+    });
+    let shown = client.expect("received: hello\n")?;
+    assert!(!shown.contains("nterrupted"), "{shown}");
+    Ok(())
+}
+
+// The keyboard, and the exit code.
+
+/// What the client, given `input` and then the end of it, exits with, when
+/// the server answers the questions that begin with `yes`.
+fn exit_code(input: impl AsRef<[u8]>) -> Result<Option<i32>> {
+    let lab = Lab::new();
+    let server = lab.udp_server("server")?;
+    let mut client = start_client(&lab, server.addr(), &[])?;
+    thread::spawn(move || {
+        while let Ok((question, from)) = server.receive() {
+            if question.starts_with(b"yes") {
+                let _ = server.send_to(question, from);
+            }
+        }
+    });
+    client.type_bytes(input.as_ref());
+    client.end_input();
+    Ok(client.exit()?.code())
+}
+
+#[test]
+fn the_exit_code_tells_whether_the_last_line_was_answered() -> Result {
+    let cases = [
+        (String::new(), 0),
+        ("yes\n".to_owned(), 0),
+        ("no\n".to_owned(), 1),
+        ("no\nyes\n".to_owned(), 0),
+        (text(65_508) + "\n", 1),
+    ];
+    thread::scope(|scope| {
+        cases
+            .map(|(input, code)| (scope.spawn(|| exit_code(input)), code))
+            .into_iter()
+            .try_for_each(|(found, code)| {
+                assert_eq!(joined(found)?, Some(code));
+                Ok(())
+            })
+    })
+}
+
+#[test]
+fn a_last_line_without_a_newline_is_sent_too() -> Result {
+    let lab = Lab::new();
+    let server = lab.udp_server("server")?;
+    let mut client = start_client(&lab, server.addr(), &[])?;
+    client.type_bytes(b"no newline");
+    client.end_input();
+    let (question, from) = server.receive()?;
+    assert_eq!(question, b"no newline");
+    server.send_to("ok", from)?;
+    client.expect_line("received: ok")?;
+    client.expect_exit(0)
+}
+
+#[test]
+fn a_line_is_sent_as_typed_without_its_newline() -> Result {
+    let typed: [&[u8]; 5] = [b"", b" \t ", b"\xff\xfe", b"a\0b", b"\rx"];
+    for mode in MODES {
+        let lab = Lab::new();
+        let server = lab.udp_server("server")?;
+        let mut client = start_client(&lab, server.addr(), mode)?;
+        for line in typed {
+            for newline in ["\n", "\r\n"] {
+                client.type_bytes(line);
+                client.type_bytes(newline.as_bytes());
+                let (question, from) = server.receive()?;
+                assert_eq!(question, line);
+                server.send_to("ok", from)?;
+                client.expect_line("received: ok")?;
+                client.expect("send> ")?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn an_answer_that_is_not_utf8_is_shown_with_a_replacement() -> Result {
+    let lab = Lab::new();
+    let server = lab.udp_server("server")?;
+    let mut client = start_client(&lab, server.addr(), &[])?;
+    client.type_line("?");
+    let (_, from) = server.receive()?;
+    server.send_to(b"caf\xe9", from)?;
+    client.expect_line("received: caf\u{fffd}")
+}
+
+// Addresses.
+
+#[test]
+fn a_port_in_use_is_refused_with_what_to_do() -> Result {
+    let lab = Lab::new();
+    let (_server, addr) = start_server(&lab)?;
+    let addr = addr.to_string();
+    run(server_path(), &[&addr])
+        .code(1)
+        .stdout("")
+        .stderr(contains(format!("cannot listen on {addr}: ")))
+        .stderr(contains("give a free HOST:PORT"));
+    Ok(())
+}
+
+#[test]
+fn what_is_not_an_address_is_refused_with_an_example() {
+    for addr in ["", "nonsense", "127.0.0.1", "127.0.0.1:99999", "::1", ":1"] {
+        for path in [server_path(), client_path()] {
+            run(path, &[addr])
+                .code(1)
+                .stdout("")
+                .stderr(contains("such as 127.0.0.1:900"))
+                .stderr(contains("panicked").not());
+        }
+    }
+}
+
+#[test]
+fn another_argument_is_refused_with_the_usage() {
+    run(server_path(), &["127.0.0.1:0", "again"])
+        .code(1)
+        .stderr(contains("usage: lesson-05-udp [HOST:PORT]"));
+    let usage = "usage: udp-client [HOST:PORT] [--unconnected]";
+    for args in [
+        ["127.0.0.1:1", "again"].as_slice(),
+        &["127.0.0.1:1", "--connected"],
+        &["127.0.0.1:1", "again", UNCONNECTED],
+    ] {
+        run(client_path(), args).code(1).stderr(contains(usage));
+    }
+}
+
+#[test]
+fn the_choice_can_stand_without_an_address() {
+    // Nothing is typed, so nobody is asked.
+    run(client_path(), &[UNCONNECTED])
+        .code(0)
+        .stdout("send> \n");
+}
+
+#[test]
+#[cfg(unix)]
+fn an_argument_that_is_not_utf8_is_refused_without_a_panic() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    for path in [server_path(), client_path()] {
+        assert_cmd::Command::new(path)
+            .arg(OsStr::from_bytes(b"\xff:1"))
+            .timeout(Duration::from_secs(20))
+            .assert()
+            .code(1)
+            .stderr(contains("panicked").not());
+    }
+}
+
+#[test]
+fn a_name_and_an_ipv6_address_work() -> Result {
+    let lab = Lab::new();
+    for addr in ["localhost:0", "[::1]:0"] {
+        for mode in MODES {
+            let mut server = lab.start("server", server_path(), &[addr])?;
+            let port = server.listening()?.port();
+            let reached = format!("{}{port}", &addr[..addr.len() - 1]);
+            let args = [&[reached.as_str()], mode].concat();
+            let mut client = lab.start("client", client_path(), &args)?;
+            client.type_line("hello");
+            client.expect("received: hello\n")?;
+        }
+    }
+    Ok(())
+}
+
+/// From `const DEFAULT_ADDR` to the end of `const HINT`.
+fn address_and_hint(file: &str) -> io::Result<String> {
+    let text = std::fs::read_to_string(harness::root().join(file))?;
+    let lines = text
+        .lines()
+        .skip_while(|line| !line.starts_with("const DEFAULT_ADDR"))
+        .take(3);
+    Ok(lines.collect::<Vec<_>>().join("\n"))
+}
+
+#[test]
+fn addresses_and_hints_are_those_of_lesson_01() -> io::Result<()> {
+    for (first, here) in [
+        ("src/main.rs", "src/main.rs"),
+        ("src/bin/client.rs", "src/bin/udp-client.rs"),
+    ] {
+        let first =
+            address_and_hint(&format!("crates/01-single-client/{first}"))?;
+        assert!(first.ends_with(';'), "{first}");
+        assert_eq!(address_and_hint(&format!("crates/05-udp/{here}"))?, first);
+    }
+    Ok(())
+}
+
+/// `localhost` may be [::1] first, where nobody is.
+#[test]
+fn each_address_of_a_name_is_asked() -> Result {
+    for mode in MODES {
+        let lab = Lab::new();
+        let (_server, addr) = start_server(&lab)?;
+        let name = format!("localhost:{}", addr.port());
+        let args = [&[name.as_str()], mode].concat();
+        let mut client = lab.start("client", client_path(), &args)?;
+        client.type_line("hello");
+        client.expect("received: hello\n")?;
+        client.type_line("and again");
+        // The address that answered is asked first from now on.
+        client.expect_line("send> received: and again")?;
+    }
+    Ok(())
+}
+
+/// To a client on the same machine, Linux answers from 127.0.0.1, whichever
+/// of the machine's loopback addresses was asked.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_server_on_every_address_answers_from_another() -> Result {
+    let lab = Lab::new();
+    let mut server = lab.start("server", server_path(), &["0.0.0.0:0"])?;
+    let port = server.listening()?.port();
+    let asked = SocketAddr::from(([127, 0, 0, 2], port));
+    in_both_modes(|mode| {
+        let mut client = start_client(&lab, asked, mode)?;
+        client.type_line("hello");
+        for number in 1..=TRIES {
+            let timed_out = format!("try {number} of 3: {asked}: timed out");
+            client.expect_line(&timed_out)?;
+        }
+        client.expect("no answer; ")?;
+        client.expect("send> ")?;
+        if mode.is_empty() {
+            let mut scene = Transcript::new(&lab, "05-wildcard", asked);
+            let shown = format!(
+                "$ {CLIENT_COMMAND} -- 127.0.0.2:9006\n{}",
+                client.screen()
+            );
+            let shown = shown.replace(&asked.to_string(), "127.0.0.2:9006");
+            scene.text("client", &shown);
+            scene.check()?;
+        }
+        Ok(())
+    })?;
+    good_client_is_served(&lab, ([127, 0, 0, 1], port).into())
+}
+
+// Forged addresses.
+
+/// Server `a` has a datagram from server `b` to answer that `b` never sent.
+#[cfg(target_os = "linux")]
+fn two_servers_and_a_forged_datagram(
+    lab: &Lab,
+) -> std::result::Result<[(Program, SocketAddr); 2], Box<dyn Error>> {
+    let (a, a_addr) = start_server(lab)?;
+    signal(lab, &a, "STOP")?;
+    // Without raw sockets: whoever has a port signs for who has it next.
+    let forger = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let b_addr = forger.local_addr()?;
+    forger.send_to(b"psst", a_addr)?;
+    drop(forger);
+    let mut b = lab.start("b", server_path(), &[&b_addr.to_string()])?;
+    b.listening()?;
+    signal(lab, &a, "CONT")?;
+    Ok([(a, a_addr), (b, b_addr)])
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn two_servers_and_one_forged_datagram_never_stop() -> Outcome {
+    let lab = Lab::new();
+    // Somebody else may take the port in between, hence more than one try.
+    let servers = (0..10)
+        .map(|_| two_servers_and_a_forged_datagram(&lab))
+        .find_map(|servers| servers.ok())
+        .ok_or("no two servers")?;
+    lab.wait_until("both have worked for 50 ms", || {
+        servers.iter().all(|(server, _)| {
+            harness::proc::cpu_time(server.id())
+                .is_some_and(|used| used >= Duration::from_millis(50))
+        })
+    })?;
+    for (_, addr) in &servers {
+        good_client_is_served(&lab, *addr)?;
+    }
+    Ok(())
+}
+
+/// A source port of 0 means that no answer is possible (RFC 768), and only a
+/// raw socket can send it.
+#[test]
+#[cfg(target_os = "linux")]
+#[ignore = "needs root"]
+fn a_sender_who_cannot_be_answered_is_said_once() -> Outcome {
+    use socket2::{Domain, Protocol, Socket, Type};
+    let lab = Lab::new();
+    let (mut server, addr) = start_server(&lab)?;
+    let raw = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::UDP));
+    let raw = match raw {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            println!("skipped: a raw socket needs root");
+            return Ok(());
+        }
+        raw => raw?,
+    };
+    let [high, low] = addr.port().to_be_bytes();
+    // Source port, destination port, length, no checksum, and one byte.
+    let datagram = [0, 0, high, low, 0, 9, 0, 0, b'x'];
+    for _ in 0..10 {
+        raw.send_to(&datagram, &addr.into())?;
+    }
+    let line = server.error_line()?;
+    assert_eq!(
+        line,
+        "cannot answer 127.0.0.1:0: Invalid argument (os error 22); \
+         this is said once"
+    );
+    good_client_is_served(&lab, addr)?;
+    raw.send_to(&datagram, &addr.into())?;
+    good_client_is_served(&lab, addr)?;
+    assert_eq!(lines(&server.complained()), 1);
+    Ok(())
+}
+
+// The system calls.
+
+/// Starts a program under strace, which writes its trace to stderr. `-D`:
+/// the program is our child, and strace is not, so that a kill is for it.
+#[cfg(target_os = "linux")]
+fn traced(
+    lab: &Lab,
+    options: &[&str],
+    path: &Path,
+    args: &[&str],
+) -> Result<Program> {
+    let mut command = Command::new("strace");
+    command.arg("-D").args(options).arg(path).args(args);
+    lab.start_command("traced", command)
+}
+
+/// The names of the calls that a trace on stderr tells of.
+#[cfg(target_os = "linux")]
+fn calls(program: &Program) -> Vec<String> {
+    String::from_utf8_lossy(&program.complained())
+        .lines()
+        .filter_map(|line| line.split_once('('))
+        .map(|(name, _)| name.to_owned())
+        .filter(|name| !name.contains(' '))
+        .collect()
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+#[ignore = "needs strace"]
+fn an_answer_costs_two_system_calls() -> Result {
+    let lab = Lab::new();
+    let mut server = traced(&lab, &[], server_path(), &["127.0.0.1:0"])?;
+    let a = lab.udp("a", server.listening()?)?;
+    for n in 0..10 {
+        a.send(n.to_string())?;
+        a.expect(n.to_string())?;
+    }
+    for _ in 0..10 {
+        server.expect_error("sendto(")?;
+    }
+    server.expect_error("recvfrom(")?;
+    let calls = calls(&server);
+    let first = calls.iter().position(|name| name == "recvfrom");
+    let served = calls[first.unwrap_or_default()..].join(" ");
+    assert_eq!(served, "recvfrom sendto ".repeat(10) + "recvfrom");
+    Ok(())
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+#[ignore = "needs strace"]
+fn both_flows_make_the_system_calls_of_the_chapter() -> Result {
+    let lab = Lab::new();
+    let options = ["-e", "trace=%net,close"];
+    let mut server = traced(&lab, &options, server_path(), &["127.0.0.1:0"])?;
+    let addr = server.listening()?.to_string();
+    let connected = "socket bind connect sendto setsockopt recvfrom close";
+    let unconnected = "socket bind sendto setsockopt recvfrom close";
+    for (mode, flow) in MODES.into_iter().zip([connected, unconnected]) {
+        let args = [&[addr.as_str()], mode].concat();
+        let mut client = traced(&lab, &options, client_path(), &args)?;
+        client.type_line("hello");
+        client.expect("received: hello\n")?;
+        client.expect_error("recvfrom(")?;
+        client.expect_error("close(")?;
+        assert_eq!(from_socket(&client), flow);
+    }
+    server.expect_error("sendto(")?;
+    server.expect_error("sendto(")?;
+    server.expect_error("recvfrom(")?;
+    assert_eq!(
+        from_socket(&server),
+        "socket bind getsockname recvfrom sendto recvfrom sendto recvfrom"
+    );
+    Ok(())
+}
+
+/// The calls from the first `socket` on.
+#[cfg(target_os = "linux")]
+fn from_socket(program: &Program) -> String {
+    let calls = calls(program);
+    let first = calls.iter().position(|name| name == "socket");
+    calls[first.unwrap_or_default()..].join(" ")
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+#[ignore = "needs strace"]
+fn a_failing_send_is_said_once_and_hinders_nobody() -> Result {
+    let lab = Lab::new();
+    let fail = "inject=sendto:error=EPERM:when=1..3";
+    let options = ["-o", "/dev/null", "-e", "trace=sendto", "-e", fail];
+    let mut server = traced(&lab, &options, server_path(), &["127.0.0.1:0"])?;
+    let a = lab.udp("a", server.listening()?)?;
+    for text in ["1", "2", "3", "4"] {
+        a.send(text)?;
+    }
+    a.expect("4")?;
+    let line = server.error_line()?;
+    assert!(line.starts_with("cannot answer 127.0.0.1:"), "{line}");
+    assert!(line.ends_with("(os error 1); this is said once"), "{line}");
+    assert_eq!(lines(&server.complained()), 1);
+    Ok(())
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+#[ignore = "needs strace"]
+fn a_failing_receive_is_said_once_and_tried_again_after_a_pause() -> Result {
+    let lab = Lab::new();
+    let fail = "inject=recvfrom:error=ENOMEM:when=1..3";
+    let options = ["-e", "trace=recvfrom,/nanosleep", "-e", fail];
+    let mut server = traced(&lab, &options, server_path(), &["127.0.0.1:0"])?;
+    let addr = server.listening()?;
+    good_client_is_served(&lab, addr)?;
+    server.expect_error("cannot receive, trying again: ")?;
+    let flow = "recvfrom clock_nanosleep ".repeat(3) + "recvfrom";
+    let calls = calls(&server).join(" ");
+    assert!(calls.starts_with(&flow), "{calls}");
+    let complained = server.complained();
+    let said = String::from_utf8_lossy(&complained)
+        .matches("cannot receive")
+        .count();
+    assert_eq!(said, 1);
+    Ok(())
+}
+
+// Python on the other side.
+
+const PYTHON_CLIENT: &str = r#"
+import socket, sys
+server = ("127.0.0.1", int(sys.argv[1]))
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for text in ["hello", "你好", "", "x" * 9000]:
+    s.sendto(text.encode(), server)
+    data, sender = s.recvfrom(65535)
+    assert sender == server
+    assert data.decode() == text
+print("well", flush=True)
+"#;
+
+const PYTHON_SERVER: &str = r#"
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("127.0.0.1", 0))
+print("listening on 127.0.0.1:%d" % s.getsockname()[1], flush=True)
+while True:
+    data, sender = s.recvfrom(65535)
+    s.sendto(b"got " + data, sender)
+"#;
+
+#[test]
+#[ignore = "needs python3"]
+fn a_python_client_is_answered() -> Result {
+    let lab = Lab::new();
+    let (_server, addr) = start_server(&lab)?;
+    let port = addr.port().to_string();
+    let args = ["-c", PYTHON_CLIENT, &port];
+    let mut python = lab.start("python", Path::new("python3"), &args)?;
+    python.expect_line("well")?;
+    python.expect_exit(0)
+}
+
+#[test]
+#[ignore = "needs python3"]
+fn a_python_server_is_asked() -> Result {
+    for mode in MODES {
+        let lab = Lab::new();
+        let args = ["-c", PYTHON_SERVER];
+        let mut python = lab.start("python", Path::new("python3"), &args)?;
+        let mut client = start_client(&lab, python.listening()?, mode)?;
+        for text in ["hello", "你好", ""] {
+            client.type_line(text);
+            client.expect_line(&format!("received: got {text}"))?;
+            client.expect("send> ")?;
+        }
+        client.end_input();
+        client.expect_exit(0)?;
+    }
+    Ok(())
+}
