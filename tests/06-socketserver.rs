@@ -1398,6 +1398,54 @@ fn the_echo_is_that_of_lesson_03() {
     }
 }
 
+// What it costs.
+
+/// The system calls of a server with one client and a hundred requests.
+#[cfg(target_os = "linux")]
+fn system_calls(choice: &str) -> Result<String> {
+    let lab = Lab::new();
+    let mut command = Command::new("strace");
+    command
+        .args(["-f", "-s", "100"])
+        .arg(server_path())
+        .args(["127.0.0.1:0", choice]);
+    let mut server = lab.start_command("server", command)?;
+    let addr = server.listening()?;
+    let mut client = Client::new(&lab, choice, addr)?;
+    for _ in 0..100 {
+        says_hello_world(&mut client)?;
+    }
+    drop(client);
+    if choice.ends_with("tcp") {
+        server.expect(" closed the connection after 1200 bytes\n")?;
+    }
+    server.end_input();
+    server.expect_exit(0)?;
+    Ok(String::from_utf8_lossy(&server.complained()).into_owned())
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+#[ignore = "needs strace"]
+fn a_request_is_two_system_calls_and_a_connection_no_more_than_its_lines()
+-> Result {
+    for choice in choices() {
+        let calls = system_calls(choice)?;
+        let count = |name| calls.matches(name).count();
+        let udp = choice.ends_with("udp");
+        // The last one is for the end of the stream, or the wake-up.
+        assert_eq!(count("recvfrom("), 101, "{choice}: {calls}");
+        // The last one is the wake-up, which sends nothing over TCP.
+        assert_eq!(count("sendto("), 101, "{choice}: {calls}");
+        let lines = if udp { 0 } else { 2 };
+        // And the three lines of a server without clients.
+        assert_eq!(count("write(1, "), lines + 3, "{choice}: {calls}");
+        // One of the listener, and SO_LINGER of the wake-up.
+        assert_eq!(count("setsockopt("), 2, "{choice}: {calls}");
+    }
+    Ok(())
+}
+
 // Python's module.
 
 /// The same server in Python, with a queue that is long enough for all.
@@ -1413,6 +1461,73 @@ with Server(("127.0.0.1", 0), Echo) as server:
     print("listening on 127.0.0.1:%d" % server.server_address[1], flush=True)
     server.serve_forever()
 "#;
+
+/// The chapter's claims about it. A deadlock is told by a wait that ends
+/// without what it waited for; nothing here passes because it was slow.
+const WEAK_SPOTS: &str = r#"
+import socket, socketserver, sys, threading
+sys.stderr = open("/dev/null", "w")
+ADDR = ("127.0.0.1", 0)
+def waits_for_ever(thread):
+    thread.join(1)
+    return thread.is_alive()
+def start(call):
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    return thread
+class Nothing(socketserver.BaseRequestHandler):
+    def handle(self):
+        pass
+class Stop(socketserver.BaseRequestHandler):
+    def handle(self):
+        self.server.shutdown()
+class Length(socketserver.BaseRequestHandler):
+    def handle(self):
+        print("datagram cut to", len(self.request[0]), flush=True)
+class Picky(socketserver.ThreadingTCPServer):
+    def verify_request(self, request, client_address):
+        raise ValueError
+class Reuse(socketserver.UDPServer):
+    allow_reuse_address = True
+
+server = socketserver.TCPServer(ADDR, Nothing)
+print("shutdown before", waits_for_ever(start(server.shutdown)), flush=True)
+
+server = socketserver.TCPServer(ADDR, Stop)
+serving = start(server.serve_forever)
+socket.create_connection(server.server_address).close()
+print("shutdown within", waits_for_ever(serving), flush=True)
+
+server = Picky(ADDR, Nothing)
+serving = start(server.serve_forever)
+socket.create_connection(server.server_address).close()
+serving.join()
+print("verify_request ended the server", flush=True)
+
+server = socketserver.UDPServer(ADDR, Length)
+client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+client.sendto(b"x" * 9000, server.server_address)
+server.handle_request()
+
+first = Reuse(ADDR, Nothing)
+second = Reuse(first.server_address, Nothing)
+print("two servers on one port", flush=True)
+"#;
+
+#[test]
+#[ignore = "needs python3"]
+#[cfg(target_os = "linux")]
+fn pythons_module_has_the_weak_spots_of_the_chapter() -> Result {
+    let lab = Lab::new();
+    let args = ["-c", WEAK_SPOTS];
+    let mut python = lab.start("python", Path::new("python3"), &args)?;
+    python.expect_line("shutdown before True")?;
+    python.expect_line("shutdown within True")?;
+    python.expect_line("verify_request ended the server")?;
+    python.expect_line("datagram cut to 8192")?;
+    python.expect_line("two servers on one port")?;
+    python.expect_exit(0)
+}
 
 /// Both servers stand before 60 clients with 27 descriptors. While Python's
 /// uses half a second of processor time, this one uses next to nothing.

@@ -10,6 +10,7 @@ use crate::Job;
 /// Linux, as it comes, ends a process at its 16,367th thread.
 const MAX_THREADS: usize = 4096;
 
+// ANCHOR: threads
 /// Starts threads and keeps none. Dropped, it waits until all have ended.
 pub struct Threads {
     max: usize,
@@ -51,17 +52,18 @@ impl Threads {
     }
 }
 
-impl Default for Threads {
-    /// At most 4,096 threads.
-    fn default() -> Self {
-        Self::at_most(MAX_THREADS)
-    }
-}
-
 impl Drop for Threads {
     fn drop(&mut self) {
         self.place = None;
         // Nothing is ever sent: this returns when the last clone is gone.
         let _ = self.closed.recv();
+    }
+}
+// ANCHOR_END: threads
+
+impl Default for Threads {
+    /// At most 4,096 threads.
+    fn default() -> Self {
+        Self::at_most(MAX_THREADS)
     }
 }

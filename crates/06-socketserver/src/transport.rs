@@ -57,6 +57,7 @@ impl Transport for Tcp {
         self.listener.local_addr()
     }
 
+    // ANCHOR: get_request
     fn get_request(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
         let Some(timeout) = self.timeout else {
             return self.listener.accept();
@@ -75,6 +76,7 @@ impl Transport for Tcp {
         stream.set_nonblocking(false)?;
         Ok((stream, peer))
     }
+    // ANCHOR_END: get_request
 }
 
 /// Each request is a datagram.
@@ -113,6 +115,7 @@ impl Transport for Udp {
     }
 }
 
+// ANCHOR: datagram
 /// A datagram that was received, and the way back to its sender.
 pub struct Datagram {
     /// All that was sent, which may be nothing.
@@ -127,6 +130,7 @@ impl Datagram {
         self.socket.send_to(bytes, self.peer).map(drop)
     }
 }
+// ANCHOR_END: datagram
 
 /// Unix says `WouldBlock` when a deadline strikes, Windows `TimedOut`.
 pub(crate) fn is_timeout(error: &io::Error) -> bool {
