@@ -257,7 +257,11 @@ fn function(file: &Path, name: &str) -> String {
 }
 
 /// What stands in several programs because each stands alone.
-const COPIES: [(&str, &[&str]); 2] = [
+const COPIES: [(&str, &[&str]); 3] = [
+    (
+        "accept",
+        &["01-single-client/src/main.rs", "03-threaded/src/main.rs"],
+    ),
     ("show", &["01-single-client/src/main.rs", CLIENT]),
     ("prompt", &["01-single-client/src/main.rs", CLIENT]),
 ];

@@ -1,12 +1,21 @@
-//! One echo handler, on any server that Python's `socketserver` can make.
+//! One echo handler, on every server that Python's `socketserver` can make.
 //!
 //! Run:
-//!   terminal 1: cargo run -p lesson-06-socketserver -- 127.0.0.1:9006 pool-tcp
+//!   terminal 1: cargo run -p lesson-06-socketserver
 //!   terminal 2: cargo run --bin client
-//! Look for: Ctrl-D at the server; it takes no new client, serves the present
-//!   ones to their end, and then says goodbye.
+//! Look for: Ctrl-D in terminal 1 does not end the server at once. It takes
+//!   no new client, serves the present one to its end, and says goodbye.
 //! Limits:
-//!   - TODO
+//!   - At the end of its input it waits for the clients that it serves, for
+//!     ever if one of them stays; those who wait in the kernel's queue are
+//!     reset (lesson 09, still to come).
+//!   - An input that has ended from the start, such as /dev/null, ends it at
+//!     once.
+//!   - Four silent clients keep `pool-tcp` from serving others, as nothing
+//!     here has a deadline (lesson 04 has one).
+//!   - std's queue of 128 clients is the default, as in lesson 03.
+//!   - Each datagram is copied to memory of its own, so that another thread
+//!     can own it; with `threads-udp` it costs that thread too.
 //!
 //! Builds on: lesson 03.
 //! Chapter: docs/06-socketserver.md
