@@ -22,7 +22,6 @@ pub struct ThreadPool {
     workers: Vec<JoinHandle<()>>,
 }
 
-// ANCHOR: pool
 impl ThreadPool {
     /// Starts `workers` threads, and room for `queue` jobs to wait. With no
     /// room a job is handed over when a worker is free. Does not block.
@@ -61,9 +60,7 @@ impl ThreadPool {
         }
     }
 }
-// ANCHOR_END: pool
 
-// ANCHOR: worker
 /// What each worker does: one job after the other, until no more can come.
 fn work(queue: &Mutex<Receiver<Job>>) {
     while let Some(job) = next(queue) {
@@ -79,9 +76,7 @@ fn next(queue: &Mutex<Receiver<Job>>) -> Option<Job> {
     let receiver = queue.lock().unwrap_or_else(PoisonError::into_inner);
     receiver.recv().ok()
 }
-// ANCHOR_END: worker
 
-// ANCHOR: drop
 impl Drop for ThreadPool {
     fn drop(&mut self) {
         // With the sender goes the queue's end that jobs come in by: the
@@ -93,4 +88,3 @@ impl Drop for ThreadPool {
         }
     }
 }
-// ANCHOR_END: drop
