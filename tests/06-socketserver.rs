@@ -1427,11 +1427,22 @@ fn a_request_is_two_system_calls_and_a_connection_no_more_than_its_lines()
         let udp = choice.ends_with("udp");
         // The last one is for the end of the stream, or the wake-up.
         assert_eq!(count("recvfrom("), 101, "{choice}: {calls}");
-        // The last one is the wake-up, which sends nothing over TCP.
-        assert_eq!(count("sendto("), 101, "{choice}: {calls}");
+        let answers = calls
+            .lines()
+            .filter(|l| l.contains("sendto(") && l.contains("hello world"));
+        assert_eq!(answers.count(), 100, "{choice}: {calls}");
         let lines = if udp { 0 } else { 2 };
         // And the three lines of a server without clients.
         assert_eq!(count("write(1, "), lines + 3, "{choice}: {calls}");
+        // The keyboard's, and those that serve.
+        let threads = 1 + match choice {
+            "threads-tcp" => 1,
+            "threads-udp" => 100,
+            "pool-tcp" | "pool-udp" => 4,
+            _ => 0,
+        };
+        let started = count("clone3(") + count("clone(");
+        assert_eq!(started, threads, "{choice}: {calls}");
         // One of the listener, and SO_LINGER of the wake-up.
         assert_eq!(count("setsockopt("), 2, "{choice}: {calls}");
     }
