@@ -23,18 +23,37 @@ pub fn root() -> &'static Path {
 /// # Errors
 /// [`Fault::Io`] with what Cargo said if it does not compile.
 pub fn binary(package: &str, name: &str) -> Result<PathBuf> {
+    built(package, "--bin", name)
+}
+
+/// The example `name` of `package`, built first if it is missing or stale.
+///
+/// Cargo builds the examples for a whole `cargo test`, and leaves them as
+/// they are for one of its tests. Otherwise as [`binary`].
+///
+/// # Errors
+/// [`Fault::Io`] with what Cargo said if it does not compile.
+pub fn example(package: &str, name: &str) -> Result<PathBuf> {
+    built(package, "--example", name)
+}
+
+fn built(package: &str, kind: &str, name: &str) -> Result<PathBuf> {
     static BUILT: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
     let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = profile_folder();
-    let path = folder.join(format!("{name}{EXE_SUFFIX}"));
+    let file = format!("{name}{EXE_SUFFIX}");
+    let path = match kind {
+        "--example" => folder.join("examples").join(file),
+        _ => folder.join(file),
+    };
     if !built.contains(&path) {
-        build(package, name, &folder)?;
+        build(package, kind, name, &folder)?;
         built.insert(path.clone());
     }
     Ok(path)
 }
 
-fn build(package: &str, name: &str, folder: &Path) -> Result {
+fn build(package: &str, kind: &str, name: &str, folder: &Path) -> Result {
     let profile = match folder.file_name().and_then(|name| name.to_str()) {
         Some("debug") | None => "dev",
         Some(profile) => profile,
@@ -42,7 +61,7 @@ fn build(package: &str, name: &str, folder: &Path) -> Result {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let said = Command::new(cargo)
         .current_dir(root())
-        .args(["build", "--quiet", "--package", package, "--bin", name])
+        .args(["build", "--quiet", "--package", package, kind, name])
         .args(["--profile", profile, "--target-dir"])
         .arg(folder.parent().unwrap_or(folder))
         .output();

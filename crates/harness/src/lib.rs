@@ -32,7 +32,7 @@ mod timeline;
 mod transcript;
 mod udp;
 
-pub use build::{binary, root};
+pub use build::{binary, example, root};
 pub use fault::{Failure, Fault, Result};
 pub use lab::Lab;
 pub use listener::Listener;

@@ -121,6 +121,21 @@ fn field(text: &str, name: &str) -> Option<u64> {
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
+/// The TCP sockets with `port` at one of their ends. As [`tcp_table`], and
+/// quick where thousands of other sockets are in TIME-WAIT.
+pub fn tcp_rows(port: u16) -> Option<Vec<TcpRow>> {
+    let port_field = format!(":{port:04X} ");
+    let v4 = fs::read_to_string("/proc/net/tcp").ok()?;
+    let v6 = fs::read_to_string("/proc/net/tcp6").unwrap_or_default();
+    let lines = v4.lines().chain(v6.lines());
+    Some(
+        lines
+            .filter(|line| line.contains(&port_field))
+            .filter_map(row)
+            .collect(),
+    )
+}
+
 fn rows(table: &str) -> impl Iterator<Item = TcpRow> {
     table.lines().skip(1).filter_map(row)
 }
@@ -230,6 +245,24 @@ mod tests {
         let status = "Name:\tserver\nVmSize:\t    3148 kB\n";
         assert_eq!(field(status, "VmSize:"), Some(3148));
         assert_eq!(field(status, "VmRSS:"), None);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn the_rows_of_one_port_are_found() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let client = std::net::TcpStream::connect(addr).unwrap();
+        let rows = tcp_rows(addr.port()).unwrap();
+        let found = |local, remote, state| {
+            rows.iter().any(|row| {
+                (row.local, row.remote, row.state) == (local, remote, state)
+            })
+        };
+        let client = client.local_addr().unwrap();
+        assert!(found(addr, "0.0.0.0:0".parse().unwrap(), "LISTEN"));
+        assert!(found(addr, client, "ESTABLISHED"));
+        assert!(found(client, addr, "ESTABLISHED"));
     }
 
     #[test]
