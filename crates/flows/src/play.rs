@@ -48,6 +48,8 @@ struct Player {
     /// By thread: how many calls were told, and whether the last one waits.
     told: BTreeMap<u32, (usize, bool)>,
     threads: BTreeMap<u32, String>,
+    /// A server's request for any port has been shown as the port it got.
+    port_shown: bool,
     /// What its threads are called, beside the main one.
     thread_names: Vec<&'static str>,
 }
@@ -321,6 +323,7 @@ impl Play {
             program,
             told: BTreeMap::new(),
             threads: BTreeMap::new(),
+            port_shown: side == Side::Client,
             thread_names: Vec::new(),
         });
         Ok(())
@@ -682,10 +685,14 @@ impl Play {
                         name
                     });
                 let told = player.told.entry(trace.thread).or_default();
+                let port_shown = &mut player.port_shown;
                 let mut shown = |port: u16| match port {
-                    // The server asked for any port, and the figure shows
+                    // The listener asked for any port, and the figure shows
                     // the one that it was given.
-                    0 if player.side == Side::Server => SERVER_PORT,
+                    0 if !*port_shown => {
+                        *port_shown = true;
+                        SERVER_PORT
+                    }
                     0 => 0,
                     _ => {
                         let next = FIRST_CLIENT_PORT + ports.len() as u16 - 1;

@@ -6,7 +6,7 @@ use super::Scenario;
 use super::common::{CLIENT, connects, echoes, leaves, says};
 use crate::Play;
 use crate::Side::{Client, Server};
-use crate::play::{at_client, at_server, listener, step, udp_server};
+use crate::play::{Telling, at_client, at_server, listener, step, udp_server};
 
 const LESSON: &str = "lesson-06-socketserver";
 const UDP_CLIENT: (&str, &str) = ("lesson-05-udp", "udp-client");
@@ -34,8 +34,7 @@ fn over_tcp(play: &mut Play) -> Result<()> {
         vec![
             step(
                 "The server listens",
-                "Beside the listener it makes a second socket, which only its \
-                 own shutdown will use.",
+                "The transport makes the listener, as in lesson 02.",
             )
             .rust("Server::<Tcp, _, _>::bind(addr, &options, process, Echo)")
             .python("socketserver.ThreadingTCPServer(addr, Echo)")
@@ -43,6 +42,7 @@ fn over_tcp(play: &mut Play) -> Result<()> {
             .call("server", "setsockopt")
             .call("server", "bind")
             .call("server", "listen"),
+            bell("It will close with a reset, so that no TIME-WAIT is left."),
             step(
                 "It serves for ever",
                 "One thread waits for the end of the keyboard's input, the \
@@ -101,7 +101,10 @@ fn over_tcp(play: &mut Play) -> Result<()> {
             at_client("client", "ESTABLISHED", 0),
             at_server("client", "ESTABLISHED", 0),
         ],
-        step("The kernel's table", "One connection, which is one request."),
+        step(
+            "The kernel's table",
+            "One connection, which is one request.",
+        ),
     )?;
 
     let client = play.program("client")?;
@@ -124,6 +127,21 @@ fn over_tcp(play: &mut Play) -> Result<()> {
     )
 }
 
+/// The server's second socket.
+fn bell(text: &str) -> Telling {
+    step(
+        "It makes a second socket, to wake itself",
+        &format!(
+            "Its own shutdown will speak to it from another thread, by this \
+             socket. {text}"
+        ),
+    )
+    .rust("Socket::new(Domain::for_address(server), kind, None)?")
+    .call("server", "socket")
+    .call("server", "bind")
+    .call("server", "setsockopt")
+}
+
 fn over_udp(play: &mut Play) -> Result<()> {
     play.udp();
     play.server("server", LESSON, &["sequential-udp"])?;
@@ -137,7 +155,9 @@ fn over_udp(play: &mut Play) -> Result<()> {
             .rust("Server::<Udp, _, _>::bind(addr, &options, process, Echo)")
             .python("socketserver.UDPServer(addr, Echo)")
             .call("server", "socket")
-            .call("server", "bind"),
+            .call("server", "bind")
+            .call("server", "setsockopt"),
+            bell("The option means nothing to UDP."),
             step(
                 "It serves for ever",
                 "The main thread waits for a datagram.",
@@ -149,7 +169,11 @@ fn over_udp(play: &mut Play) -> Result<()> {
         ],
         &[("server", "read(0) recvfrom(3)")],
         &[udp_server()],
-        step("The kernel's table", "One socket on port 9006."),
+        step(
+            "The kernel's table",
+            "One socket on port 9006. (The second one, on a port of its own, \
+             is left out.)",
+        ),
     )?;
 
     play.client("client", UDP_CLIENT, &[])?;
@@ -193,10 +217,7 @@ fn over_udp(play: &mut Play) -> Result<()> {
             .call("client", "close")
             .begin("client", "read"),
         ],
-        &[
-            ("server", "read(0) recvfrom(3)"),
-            ("client", "read(0)"),
-        ],
+        &[("server", "read(0) recvfrom(3)"), ("client", "read(0)")],
         &[udp_server()],
         step(
             "The kernel's table",

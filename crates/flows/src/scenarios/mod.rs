@@ -11,6 +11,7 @@ mod l02;
 mod l03;
 mod l04;
 mod l05;
+mod l06;
 pub mod words;
 
 /// A scenario: its name, and how it is played.
@@ -37,6 +38,8 @@ pub const ALL: &[Scenario] = &[
     l04::FIVE_CLIENTS,
     l05::DATAGRAMS,
     l05::NOBODY,
+    l06::OVER_TCP,
+    l06::OVER_UDP,
 ];
 
 impl Scenario {
