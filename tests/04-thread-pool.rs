@@ -321,7 +321,7 @@ fn clients_beyond_the_backlog_of_128_try_again_and_are_served() -> Result {
 fn sixty_clients_do_not_use_up_thirty_two_descriptors() -> Result {
     let lab = Lab::new();
     let (server, addr) = start_server(&lab, NO_DEADLINE)?;
-    leave_descriptors(&server, 32 - 4);
+    proc::leave_descriptors(server.id(), 32 - 4).expect("prlimit");
     let before = proc::descriptors(server.id());
     let held = WORKERS + QUEUE + 1;
     let clients = connect(&lab, addr, 60)?;
@@ -541,29 +541,12 @@ fn clients_that_reset_while_they_wait_cost_no_worker() -> Result {
 
 // The machine says no.
 
-/// Leaves a server so many descriptors more than it has already. (It may
-/// have inherited some beyond its own four.)
-#[cfg(target_os = "linux")]
-fn leave_descriptors(server: &Program, more: usize) {
-    let id = server.id();
-    let open: Vec<usize> = std::fs::read_dir(format!("/proc/{id}/fd"))
-        .expect("this is Linux")
-        .filter_map(|fd| fd.ok()?.file_name().to_str()?.parse().ok())
-        .collect();
-    let free = (0..).filter(|fd| !open.contains(fd)).nth(more);
-    let most = free.unwrap_or_default();
-    let status = Command::new("prlimit")
-        .args(["--pid", &id.to_string(), &format!("--nofile={most}:")])
-        .status();
-    assert!(status.is_ok_and(|status| status.success()), "no prlimit");
-}
-
 #[test]
 #[cfg(target_os = "linux")]
 fn out_of_descriptors_it_serves_again_when_a_client_leaves() -> Result {
     let lab = Lab::new();
     let (mut server, addr) = start_server(&lab, NO_DEADLINE)?;
-    leave_descriptors(&server, 2);
+    proc::leave_descriptors(server.id(), 2).expect("prlimit");
     let mut a = lab.connect("a", addr)?;
     echo(&mut a, "first\n")?;
     let mut b = lab.connect("b", addr)?;

@@ -257,10 +257,24 @@ fn function(file: &Path, name: &str) -> String {
 }
 
 /// What stands in several programs because each stands alone.
-const COPIES: [(&str, &[&str]); 2] = [
+const COPIES: [(&str, &[&str]); 6] = [
+    (
+        "accept",
+        &[
+            "01-single-client/src/main.rs",
+            "02-reuse-addr/src/main.rs",
+            "03-threaded/src/main.rs",
+            "04-thread-pool/src/main.rs",
+        ],
+    ),
+    ("converse", &SERVERS_WITH_AN_OPERATOR),
+    ("show", &SERVERS_WITH_AN_OPERATOR),
+    ("prompt", &SERVERS_WITH_AN_OPERATOR),
     ("show", &["01-single-client/src/main.rs", CLIENT]),
     ("prompt", &["01-single-client/src/main.rs", CLIENT]),
 ];
+const SERVERS_WITH_AN_OPERATOR: [&str; 2] =
+    ["01-single-client/src/main.rs", "02-reuse-addr/src/main.rs"];
 const CLIENT: &str = "01-single-client/src/bin/client.rs";
 
 #[test]

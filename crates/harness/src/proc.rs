@@ -1,7 +1,9 @@
 //! What only Linux tells: `/proc`, see proc(5). Elsewhere each is `None`.
 
 use std::fs;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::process::Command;
 use std::time::Duration;
 
 /// One row of `/proc/net/tcp` or `tcp6`.
@@ -42,21 +44,42 @@ pub fn descriptors(process: u32) -> Option<usize> {
     Some(fs::read_dir(format!("/proc/{process}/fd")).ok()?.count())
 }
 
-/// How often the main thread of a process has given up the processor to wait:
-/// for an event, or for time to pass.
-pub fn voluntary_switches(process: u32) -> Option<u64> {
-    status(process, "voluntary_ctxt_switches:")
-}
-
 /// The largest amount of physical memory that a process had so far, in bytes.
 pub fn peak_memory(process: u32) -> Option<usize> {
     status(process, "VmHWM:").map(|kib| (kib as usize) << 10)
 }
 
-fn status(process: u32, field: &str) -> Option<u64> {
+fn status(process: u32, name: &str) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let line = status.lines().find(|line| line.starts_with(field))?;
-    line.split_whitespace().nth(1)?.parse().ok()
+    field(&status, name)
+}
+
+/// Changes a limit of a running process, such as `--nofile=64:`, by the
+/// program prlimit(1).
+///
+/// # Errors
+/// There is no such program, or it failed.
+pub fn limit(process: u32, limit: &str) -> io::Result<()> {
+    let status = Command::new("prlimit")
+        .args(["--pid", &process.to_string(), limit])
+        .status()?;
+    match status.success() {
+        true => Ok(()),
+        false => Err(io::Error::other(format!("prlimit {limit}: {status}"))),
+    }
+}
+
+/// Leaves a process `more` file descriptors beyond those that it has open.
+/// (It may have inherited some that nobody expects.)
+///
+/// # Errors
+/// As for [`limit`], or when there is no `/proc`.
+pub fn leave_descriptors(process: u32, more: usize) -> io::Result<()> {
+    let open: Vec<usize> = fs::read_dir(format!("/proc/{process}/fd"))?
+        .filter_map(|fd| fd.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    let most = (0..).filter(|fd| !open.contains(fd)).nth(more);
+    limit(process, &format!("--nofile={}:", most.unwrap_or_default()))
 }
 
 /// All TCP sockets of this machine, IPv4 and IPv6.
@@ -65,6 +88,52 @@ pub fn tcp_table() -> Option<Vec<TcpRow>> {
     // A kernel without IPv6 has no such file.
     let v6 = fs::read_to_string("/proc/net/tcp6").unwrap_or_default();
     Some([v4, v6].iter().flat_map(|table| rows(table)).collect())
+}
+
+/// How often the first thread of a process has left the processor by itself,
+/// to wait for something. A thread that spins does not.
+pub fn pauses(process: u32) -> Option<u64> {
+    status(process, "voluntary_ctxt_switches:")
+}
+
+/// The memory that a process has written to and shares with nobody, in bytes.
+pub fn private_memory(process: u32) -> Option<u64> {
+    let path = format!("/proc/{process}/smaps_rollup");
+    let kib = field(&fs::read_to_string(path).ok()?, "Private_Dirty:")?;
+    Some(kib << 10)
+}
+
+/// The address space that a process has reserved, used or not, in bytes.
+pub fn address_space(process: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    Some(field(&status, "VmSize:")? << 10)
+}
+
+/// How many memory mappings a process has.
+pub fn mappings(process: u32) -> Option<usize> {
+    let maps = fs::read_to_string(format!("/proc/{process}/maps")).ok()?;
+    Some(maps.lines().count())
+}
+
+/// The number behind `name` in a file of such lines.
+fn field(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find(|line| line.starts_with(name))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// The TCP sockets with `port` at one of their ends. As [`tcp_table`], and
+/// quick where thousands of other sockets are in TIME-WAIT.
+pub fn tcp_rows(port: u16) -> Option<Vec<TcpRow>> {
+    let port_field = format!(":{port:04X} ");
+    let v4 = fs::read_to_string("/proc/net/tcp").ok()?;
+    let v6 = fs::read_to_string("/proc/net/tcp6").unwrap_or_default();
+    let lines = v4.lines().chain(v6.lines());
+    Some(
+        lines
+            .filter(|line| line.contains(&port_field))
+            .filter_map(row)
+            .collect(),
+    )
 }
 
 fn rows(table: &str) -> impl Iterator<Item = TcpRow> {
@@ -169,6 +238,31 @@ mod tests {
                 receive_queue: 2,
             })
         );
+    }
+
+    #[test]
+    fn a_field_of_a_status_file_is_read() {
+        let status = "Name:\tserver\nVmSize:\t    3148 kB\n";
+        assert_eq!(field(status, "VmSize:"), Some(3148));
+        assert_eq!(field(status, "VmRSS:"), None);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn the_rows_of_one_port_are_found() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let client = std::net::TcpStream::connect(addr).unwrap();
+        let rows = tcp_rows(addr.port()).unwrap();
+        let found = |local, remote, state| {
+            rows.iter().any(|row| {
+                (row.local, row.remote, row.state) == (local, remote, state)
+            })
+        };
+        let client = client.local_addr().unwrap();
+        assert!(found(addr, "0.0.0.0:0".parse().unwrap(), "LISTEN"));
+        assert!(found(addr, client, "ESTABLISHED"));
+        assert!(found(client, addr, "ESTABLISHED"));
     }
 
     #[test]

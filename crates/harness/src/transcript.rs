@@ -12,11 +12,14 @@ const RECORD: &str = "RECORD";
 /// What the book shows in place of the ports that the kernel chose.
 const SERVER_PORT: u16 = 9006;
 const FIRST_CLIENT_PORT: u16 = 50001;
+/// The kernel chooses from here on (ip(7), `ip_local_port_range`).
+const FIRST_EPHEMERAL_PORT: u16 = 32_768;
 
 /// The terminals of one scene, to be kept as `docs/transcripts/SCENE-*.txt`.
 ///
-/// Ports differ from run to run: the server's becomes 9006, the others 50001,
-/// 50002, ... in the order in which they appear.
+/// The ports that the kernel chose differ from run to run: the server's becomes
+/// 9006, the others 50001, 50002, ... in the order in which they appear. Lower
+/// ones were typed, or are an example in a hint, and stay.
 pub struct Transcript {
     scene: String,
     lab: Lab,
@@ -94,8 +97,7 @@ impl Transcript {
             let (port, behind) = after.split_at(end);
             let clients = (self.ports.len() - 1) as u16;
             let shown = match port.parse() {
-                // Not from the kernel: a hint, or a command as typed.
-                Ok(SERVER_PORT) => SERVER_PORT,
+                Ok(example @ ..FIRST_EPHEMERAL_PORT) => example,
                 _ => *self
                     .ports
                     .entry(port.to_owned())
@@ -123,10 +125,10 @@ mod tests {
 
     #[test]
     fn the_servers_port_is_9006_and_the_others_count_from_50001() {
-        let server = "127.0.0.1:3456".parse().unwrap();
+        let server = "127.0.0.1:33456".parse().unwrap();
         let mut scene = Transcript::new(&Lab::new(), "test", server);
-        let text = "listening on 127.0.0.1:3456\n127.0.0.1:7 connected\n\
-            [::1]:8 connected\n127.0.0.1:7 closed";
+        let text = "listening on 127.0.0.1:33456\n127.0.0.1:40007 connected\n\
+            [::1]:40008 connected\n127.0.0.1:40007 closed";
         assert_eq!(
             scene.with_fixed_ports(text),
             "listening on 127.0.0.1:9006\n127.0.0.1:50001 connected\n\
@@ -135,13 +137,13 @@ mod tests {
     }
 
     #[test]
-    fn the_port_9006_in_a_hint_stays() {
-        let server = "127.0.0.1:3456".parse().unwrap();
+    fn the_port_in_a_hint_stays() {
+        let server = "127.0.0.1:33456".parse().unwrap();
         let mut scene = Transcript::new(&Lab::new(), "test", server);
-        let text = "start it, such as 127.0.0.1:9006; 127.0.0.1:7 left";
+        let text = "such as 127.0.0.1:9007, or 127.0.0.1:0; 127.0.0.1:40007";
         assert_eq!(
             scene.with_fixed_ports(text),
-            "start it, such as 127.0.0.1:9006; 127.0.0.1:50001 left"
+            "such as 127.0.0.1:9007, or 127.0.0.1:0; 127.0.0.1:50001"
         );
     }
 }
