@@ -261,7 +261,7 @@ fn no_client_is_accepted_while_the_queue_is_full() -> Result {
 /// The connections that the kernel has made and no program has accepted.
 #[cfg(target_os = "linux")]
 fn in_the_backlog(addr: SocketAddr) -> Option<usize> {
-    proc::tcp_table()?
+    proc::tcp_rows(addr.port())?
         .into_iter()
         .find(|row| row.local == addr && row.state == "LISTEN")
         .map(|row| row.receive_queue)
@@ -301,7 +301,7 @@ fn clients_beyond_the_backlog_of_128_try_again_and_are_served() -> Result {
         .map(|_| thread::spawn(client(lab.clone())))
         .collect();
     lab.wait_until("a full backlog, and 20 attempts in vain", || {
-        let rows = proc::tcp_table().unwrap_or_default();
+        let rows = proc::tcp_rows(addr.port()).unwrap_or_default();
         let trying =
             |row: &&proc::TcpRow| row.remote == addr && row.state == "SYN-SENT";
         rows.iter().filter(trying).count() == BEYOND
@@ -470,16 +470,16 @@ fn a_server_that_was_stopped_goes_on_with_its_clients() -> Result {
     let (server, addr) = start_server(&lab, NO_DEADLINE)?;
     let mut clients = occupy_workers(&lab, addr)?;
     let pid = server.id().to_string();
-    let state = || {
+    let stopped = || {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
-        stat.ok()?.rsplit_once(") ")?.1.chars().next()
+        Some(stat.ok()?.rsplit_once(") ")?.1.starts_with('T'))
     };
     let signal = |name| Command::new("kill").arg(name).arg(&pid).status();
     for _ in 0..5 {
         assert!(signal("-STOP").is_ok_and(|status| status.success()));
-        lab.wait_until("be stopped", || state() == Some('T'))?;
+        lab.wait_until("be stopped", || stopped() == Some(true))?;
         assert!(signal("-CONT").is_ok_and(|status| status.success()));
-        lab.wait_until("go on", || state() != Some('T'))?;
+        lab.wait_until("go on", || stopped() == Some(false))?;
         for client in &mut clients {
             echo(client, "still here\n")?;
         }
