@@ -47,13 +47,26 @@ fn built(package: &str, kind: &str, name: &str) -> Result<PathBuf> {
         _ => folder.join(file),
     };
     if !built.contains(&path) {
-        build(package, kind, name, &folder)?;
+        build(package, &[kind, name], &folder)?;
         built.insert(path.clone());
     }
     Ok(path)
 }
 
-fn build(package: &str, kind: &str, name: &str, folder: &Path) -> Result {
+/// The folder of the programs of `package` (its examples are in `examples`
+/// there), after building what `targets` says in Cargo's words, for example
+/// `["--bin", "server", "--color=always"]`. Unlike [`binary`] it asks Cargo
+/// each time, so that it sees an edit.
+///
+/// # Errors
+/// [`Fault::Io`] with what Cargo said if it does not compile.
+pub fn compile(package: &str, targets: &[&str]) -> Result<PathBuf> {
+    let folder = profile_folder();
+    build(package, targets, &folder)?;
+    Ok(folder)
+}
+
+fn build(package: &str, targets: &[&str], folder: &Path) -> Result {
     let profile = match folder.file_name().and_then(|name| name.to_str()) {
         Some("debug") | None => "dev",
         Some(profile) => profile,
@@ -61,7 +74,8 @@ fn build(package: &str, kind: &str, name: &str, folder: &Path) -> Result {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let said = Command::new(cargo)
         .current_dir(root())
-        .args(["build", "--quiet", "--package", package, kind, name])
+        .args(["build", "--quiet", "--package", package])
+        .args(targets)
         .args(["--profile", profile, "--target-dir"])
         .arg(folder.parent().unwrap_or(folder))
         .output();
@@ -72,7 +86,11 @@ fn build(package: &str, kind: &str, name: &str, folder: &Path) -> Result {
         }
         Err(error) => error.into(),
     };
-    Err(Lab::new().failure("cargo", format!("build {name}"), fault))
+    Err(Lab::new().failure(
+        "cargo",
+        format!("build {}", targets.join(" ")),
+        fault,
+    ))
 }
 
 /// The folder of the running executable's profile, such as `target/debug`.

@@ -45,6 +45,8 @@ pub enum Fault {
     Silence(Duration),
     /// The program printed more than the harness is willing to keep.
     Flooded(usize),
+    /// So many processes that the program started outlived it.
+    LeftBehind(usize),
     /// It could not be started, or the machine said no.
     Io(String),
 }
@@ -91,6 +93,9 @@ impl fmt::Display for Fault {
             }
             Self::Flooded(bytes) => {
                 write!(f, "printed more than {bytes} bytes")
+            }
+            Self::LeftBehind(count) => {
+                write!(f, "left {count} processes behind")
             }
             Self::Io(error) => write!(f, "{error}"),
         }

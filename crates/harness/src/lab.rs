@@ -1,6 +1,6 @@
 //! One experiment: its deadline, its timeline, and who takes part.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::thread;
@@ -94,6 +94,21 @@ impl Lab {
         Program::start(self, name, command)
     }
 
+    /// As [`Lab::start_command`], in a process group of its own (on Unix):
+    /// what the program starts is killed with it, and looked for when it has
+    /// ended (on Linux, also if it has left the group). Ctrl-C reaches none
+    /// of them: see [`crate::kill_all_groups`].
+    ///
+    /// # Errors
+    /// [`Fault::Io`] if it cannot be started.
+    pub fn start_in_group(
+        &self,
+        name: &str,
+        command: Command,
+    ) -> Result<Program> {
+        Program::start_in_group(self, name, command)
+    }
+
     /// Connects over TCP, with `TCP_NODELAY` set, so that a chunk sent is
     /// not held back to be joined with the next.
     ///
@@ -102,6 +117,16 @@ impl Lab {
     /// deadline.
     pub fn connect(&self, name: &str, to: SocketAddr) -> Result<Peer> {
         Peer::connect(self, name, to)
+    }
+
+    /// Takes over a stream that is connected, for instance one whose buffers
+    /// are smaller than usual. Sets `TCP_NODELAY`.
+    ///
+    /// # Errors
+    /// [`Fault::Io`] if the connection is gone.
+    pub fn adopt(&self, name: &str, stream: TcpStream) -> Result<Peer> {
+        Peer::over(self, name, stream)
+            .map_err(|error| self.failure(name, "connect", error))
     }
 
     /// A listener of the test's own, on a port that the kernel chooses on

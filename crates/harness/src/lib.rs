@@ -19,10 +19,12 @@
 //! Every wait ends on an event or at the lab's deadline, and nothing here
 //! sleeps. What goes wrong is a [`Failure`]: who waited for what, the
 //! [`Fault`] that came instead, and the [`Timeline`] up to then.
-//! A program is killed and waited for when its [`Program`] is dropped.
+//! A program is killed and waited for when its [`Program`] is dropped; one that
+//! was started in a group, with all that it started itself.
 
 mod build;
 mod fault;
+mod group;
 mod lab;
 mod listener;
 mod peer;
@@ -32,12 +34,13 @@ mod timeline;
 mod transcript;
 mod udp;
 
-pub use build::{binary, example, root};
+pub use build::{binary, compile, example, root};
 pub use fault::{Failure, Fault, Result};
+pub use group::kill_all_groups;
 pub use lab::Lab;
 pub use listener::Listener;
 pub use peer::Peer;
 pub use program::Program;
-pub use timeline::{Event, Timeline, What};
+pub use timeline::{Event, Timeline, What, quote};
 pub use transcript::Transcript;
 pub use udp::{UdpPeer, UdpServer};

@@ -56,6 +56,11 @@ impl Peer {
         })
     }
 
+    /// The name that the test gave it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// This end's address.
     ///
     /// # Errors

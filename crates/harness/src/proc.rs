@@ -82,6 +82,40 @@ pub fn leave_descriptors(process: u32, more: usize) -> io::Result<()> {
     limit(process, &format!("--nofile={}:", most.unwrap_or_default()))
 }
 
+/// The processes that were started with `variable` (as `NAME=value`) in their
+/// environment and still run; a zombie does not count.
+pub fn with_environment(variable: &str) -> Option<Vec<u32>> {
+    let has = |process: &u32| {
+        fs::read(format!("/proc/{process}/environ")).is_ok_and(|all| {
+            all.split(|&b| b == 0).any(|one| one == variable.as_bytes())
+        })
+    };
+    let processes = fs::read_dir("/proc").ok()?.filter_map(|entry| {
+        entry.ok()?.file_name().to_str()?.parse::<u32>().ok()
+    });
+    let found: Vec<_> = processes.filter(has).collect();
+    // macOS may have an empty `/proc`: then nothing was looked at.
+    cfg!(target_os = "linux").then_some(found)
+}
+
+/// True if a process is stopped (as by Ctrl-Z).
+pub fn is_stopped(process: u32) -> Option<bool> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    Some(stat.rsplit_once(") ")?.1.starts_with('T'))
+}
+
+/// True if the kernel has nearly as many connections in TIME-WAIT as it may:
+/// then it drops each new one at once (`tcp_max_tw_buckets` in tcp(7)).
+pub fn time_wait_is_full() -> Option<bool> {
+    let read = |file| fs::read_to_string(file).ok();
+    let most = read("/proc/sys/net/ipv4/tcp_max_tw_buckets")?;
+    let now = read("/proc/net/sockstat")?;
+    let now = now.lines().find_map(|line| line.strip_prefix("TCP: "))?;
+    let mut words = now.split(' ').skip_while(|&word| word != "tw");
+    let now: usize = words.nth(1)?.parse().ok()?;
+    Some(now >= most.trim().parse::<usize>().ok()? / 10 * 9)
+}
+
 /// All TCP sockets of this machine, IPv4 and IPv6.
 pub fn tcp_table() -> Option<Vec<TcpRow>> {
     let v4 = fs::read_to_string("/proc/net/tcp").ok()?;

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use shared_child::SharedChild;
 
+use crate::group::{self, Group, Signal};
 use crate::{Failure, Fault, Lab, Result, What};
 
 /// The start of a server's first line, before the address.
@@ -23,6 +24,7 @@ pub struct Program {
     input: Option<Sender<Vec<u8>>>,
     observed: Arc<Observed>,
     taken: [usize; 2],
+    group: Option<Group>,
 }
 
 /// What the threads that read the program's outputs, and the one that waits
@@ -94,6 +96,7 @@ impl Program {
                 changed: Condvar::new(),
             }),
             taken: [0; 2],
+            group: None,
         };
         program.input = program.child.take_stdin().map(write_in_background);
         if let Some(stdout) = program.child.take_stdout() {
@@ -103,6 +106,17 @@ impl Program {
             program.watch(From::Stderr, stderr);
         }
         program.watch_exit();
+        Ok(program)
+    }
+
+    pub(crate) fn start_in_group(
+        lab: &Lab,
+        name: &str,
+        mut command: Command,
+    ) -> Result<Self> {
+        let mark = group::prepare(&mut command);
+        let mut program = Self::start(lab, name, command)?;
+        program.group = Some(Group::register(program.id(), mark));
         Ok(program)
     }
 
@@ -300,6 +314,49 @@ impl Program {
             .clone()
     }
 
+    /// How it ended, if it has. Does not wait.
+    pub fn status(&self) -> Option<ExitStatus> {
+        self.observed.lock().exit
+    }
+
+    /// True if it has ended, and so have its outputs: a process that it left
+    /// behind may keep them open. Does not wait.
+    pub fn is_over(&self) -> bool {
+        self.observed.lock().ended()
+    }
+
+    /// True if it printed more than the lab keeps; what came behind that was
+    /// not read, so the program waits. Does not wait.
+    pub fn has_flooded(&self) -> bool {
+        let state = self.observed.lock();
+        state.outputs.iter().any(|output| output.flooded)
+    }
+
+    /// How many processes that it started still run; 0 if it was not started
+    /// in a group, or if the system does not tell (it does on Linux).
+    pub fn children(&self) -> usize {
+        let others = self.group.as_ref().and_then(Group::others);
+        others.unwrap_or_default().len()
+    }
+
+    /// Stops it, and its group, as Ctrl-Z does; [`Program::resume`] lets it
+    /// go on. A blocking call may then end early: signal(7). Does not wait.
+    /// Nothing happens on Windows, or without a group.
+    pub fn suspend(&self) {
+        self.signal(Signal::Stop);
+    }
+
+    /// Lets it go on after [`Program::suspend`].
+    pub fn resume(&self) {
+        self.signal(Signal::Continue);
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(group) = &self.group {
+            group.signal(signal);
+        }
+    }
+
     /// What its terminal would show: both outputs and what was typed, in the
     /// order seen; `^D` where the input ended.
     pub fn screen(&self) -> String {
@@ -354,12 +411,13 @@ impl Program {
         Err(self.failure(wanted, Fault::Exited { status, stderr }))
     }
 
-    /// Kills it (SIGKILL on Unix) and waits for its end.
+    /// Kills it (SIGKILL on Unix), and its group, and waits for its end.
     ///
     /// # Errors
     /// [`Fault::Io`] if the system refuses.
     pub fn kill(&mut self) -> Result {
         self.lab.timeline.add(&self.name, What::Killed);
+        self.signal(Signal::Kill);
         self.child
             .kill()
             .map_err(|error| self.failure("be killed", error))?;
@@ -378,6 +436,9 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
+        if let Some(group) = &self.group {
+            group.end();
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

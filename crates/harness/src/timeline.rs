@@ -85,7 +85,7 @@ impl fmt::Display for Excerpt {
 }
 
 /// `bytes` as an event shows them: quoted, escaped, cut if long.
-pub(crate) fn quote(bytes: &[u8]) -> String {
+pub fn quote(bytes: &[u8]) -> String {
     Excerpt::from(bytes).to_string()
 }
 

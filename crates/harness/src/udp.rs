@@ -73,14 +73,22 @@ impl UdpPeer {
         let deadline = self.lab.deadline;
         let until = Instant::now() + deadline;
         let mut buffer = vec![0; BUFFER_SIZE];
-        let count = time_left(until, deadline)
-            .and_then(|left| {
+        let count = loop {
+            let received = time_left(until, deadline).and_then(|left| {
                 self.socket.set_read_timeout(Some(left))?;
-                self.socket
-                    .recv(&mut buffer)
-                    .map_err(|error| or_silence(error, deadline))
-            })
-            .map_err(|fault| self.failure("receive a datagram", fault))?;
+                match self.socket.recv(&mut buffer) {
+                    Err(e) if e.kind() == ErrorKind::Interrupted => Ok(None),
+                    Err(e) => Err(or_silence(e, deadline)),
+                    Ok(count) => Ok(Some(count)),
+                }
+            });
+            let fault = match received {
+                Ok(None) => continue,
+                Ok(Some(count)) => break count,
+                Err(fault) => fault,
+            };
+            return Err(self.failure("receive a datagram", fault));
+        };
         buffer.truncate(count);
         let what = What::Received(buffer.as_slice().into());
         self.lab.timeline.add(&self.name, what);

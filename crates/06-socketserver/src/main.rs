@@ -1,0 +1,130 @@
+//! One echo handler, on every server that Python's `socketserver` can make.
+//!
+//! Run:
+//!   terminal 1: cargo run -p lesson-06-socketserver
+//!   terminal 2: cargo run --bin client
+//! Look for: Ctrl-D in terminal 1 does not end the server at once. It takes
+//!   no new client, serves the present one to its end, and says goodbye.
+//! Limits:
+//!   - At the end of its input it waits for the clients that it serves, for
+//!     ever if one of them stays; those who wait in the kernel's queue are
+//!     reset (lesson 09, still to come).
+//!   - An input that has ended from the start, such as /dev/null, ends it at
+//!     once.
+//!   - Four silent clients keep `pool-tcp` from serving others, as nothing
+//!     here has a deadline (lesson 04 has one).
+//!   - std's queue of 128 clients is the default, as in lesson 03.
+//!   - Each datagram is copied to memory of its own, so that another thread
+//!     can own it; with `threads-udp` it costs that thread too.
+//!
+//! Builds on: lesson 03.
+//! Chapter: docs/06-socketserver.md
+//! Test: tests/06-socketserver.rs
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::{env, thread};
+
+use anyhow::{anyhow, bail};
+use socketserver::{
+    Datagram, Handler, Options, ProcessRequest, Sequential, Server, Tcp,
+    ThreadPool, Threads, Transport, Udp,
+};
+
+const DEFAULT_ADDR: &str = "127.0.0.1:9006";
+const DEFAULT_CHOICE: &str = "threads-tcp";
+const USAGE: &str = "usage: lesson-06-socketserver [HOST:PORT] \
+    [sequential-tcp|threads-tcp|pool-tcp|sequential-udp|threads-udp|pool-udp]";
+const HINT: &str = "give a free HOST:PORT of this machine, \
+    such as 127.0.0.1:9007, or 127.0.0.1:0 for any free port";
+const BUFFER_SIZE: usize = 1024;
+const WORKERS: usize = 4;
+const QUEUE: usize = 4;
+
+// ANCHOR: server_flow
+fn main() -> anyhow::Result<()> {
+    let args: Vec<_> = env::args_os().skip(1).collect();
+    let (addr, choice) = match args.as_slice() {
+        [] => (DEFAULT_ADDR.into(), DEFAULT_CHOICE.into()),
+        [addr] => (addr.to_string_lossy(), DEFAULT_CHOICE.into()),
+        [addr, choice] => (addr.to_string_lossy(), choice.to_string_lossy()),
+        _ => bail!(USAGE),
+    };
+    match &*choice {
+        "sequential-tcp" => serve::<Tcp, _>(&addr, Sequential),
+        "threads-tcp" => serve::<Tcp, _>(&addr, Threads::default()),
+        "pool-tcp" => serve::<Tcp, _>(&addr, pool()?),
+        "sequential-udp" => serve::<Udp, _>(&addr, Sequential),
+        "threads-udp" => serve::<Udp, _>(&addr, Threads::default()),
+        "pool-udp" => serve::<Udp, _>(&addr, pool()?),
+        _ => bail!(USAGE),
+    }
+}
+// ANCHOR_END: server_flow
+
+// ANCHOR: serve
+fn serve<T, P>(addr: &str, process: P) -> anyhow::Result<()>
+where
+    T: Transport,
+    P: ProcessRequest,
+    Echo: Handler<T::Request>,
+{
+    let options = Options::default();
+    let mut server = Server::<T, P, _>::bind(addr, &options, process, Echo)
+        .map_err(|error| anyhow!("cannot listen on {addr}: {error}; {HINT}"))?;
+    println!("listening on {}", server.local_addr()?);
+    let stop = server.shutdown_handle();
+    let keyboard = move || {
+        // What is typed does not matter, only that no more can come.
+        let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+        stop.shutdown();
+    };
+    thread::Builder::new().spawn(keyboard).map_err(no_thread)?;
+    server.serve_forever();
+    println!("\nend of input: takes no new client, serves the present ones");
+    drop(server);
+    println!("goodbye");
+    Ok(())
+}
+// ANCHOR_END: serve
+
+fn pool() -> anyhow::Result<ThreadPool> {
+    ThreadPool::new(WORKERS, QUEUE).map_err(no_thread)
+}
+
+fn no_thread(error: io::Error) -> anyhow::Error {
+    anyhow!("cannot start a thread: {error}; end other programs")
+}
+
+// ANCHOR: echo
+struct Echo;
+
+impl Handler<TcpStream> for Echo {
+    fn handle(&self, stream: TcpStream, peer: SocketAddr) -> io::Result<()> {
+        println!("{peer} connected");
+        let count = echo(&stream)?;
+        println!("{peer} closed the connection after {count} bytes");
+        Ok(())
+    }
+}
+
+impl Handler<Datagram> for Echo {
+    fn handle(&self, datagram: Datagram, _: SocketAddr) -> io::Result<()> {
+        datagram.reply(&datagram.bytes)
+    }
+}
+// ANCHOR_END: echo
+
+/// Sends back what comes, until the client half-closes; counts the bytes.
+fn echo(mut stream: &TcpStream) -> io::Result<u64> {
+    let mut buffer = [0; BUFFER_SIZE];
+    let mut total = 0;
+    loop {
+        let count = stream.read(&mut buffer)?;
+        if count == 0 {
+            return Ok(total);
+        }
+        stream.write_all(&buffer[..count])?;
+        total += count as u64;
+    }
+}

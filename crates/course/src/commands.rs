@@ -1,0 +1,326 @@
+//! What each command does.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{IsTerminal, stderr, stdout};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use anstream::{eprintln, print, println};
+use anyhow::{Context, Result, bail};
+use course::{Attempt, Exercise, Options, Target, attempt};
+use serde_json::json;
+
+/// How often the watched files are looked at. Events of the file system would
+/// be faster, but do not come from network file systems.
+const LOOK: Duration = Duration::from_millis(300);
+/// What a shell says of a program that Ctrl-C has ended.
+const INTERRUPTED: i32 = 130;
+
+pub fn list() -> Result<ExitCode> {
+    stop_on_ctrl_c(INTERRUPTED)?;
+    let exercises = course::exercises()?;
+    println!("{:<22}{:<34}State\n", "Lesson", "Exercise");
+    let mut next = None;
+    for lesson in lessons()? {
+        let exercise = exercises.iter().find(|e| e.stem() == lesson);
+        let Some(exercise) = exercise else {
+            println!("{lesson:<22}{:<34}", "(no exercise yet)");
+            continue;
+        };
+        let options = Options {
+            seed: 1,
+            deadline: Duration::from_secs(2),
+        };
+        let attempt = if exercise.is_untouched() {
+            None
+        } else {
+            Some(attempt(exercise, options, false))
+        };
+        let state = course::state(attempt.as_ref());
+        println!("{lesson:<22}{:<34}{state}", exercise.subject());
+        let passes = attempt.is_some_and(|attempt| attempt.passes());
+        if !passes && next.is_none() {
+            next = Some(exercise);
+        }
+    }
+    println!();
+    match next.and_then(|exercise| Some((exercise, exercise.number()?))) {
+        None => println!("All exercises pass. What will you build next?"),
+        Some((exercise, number)) => {
+            println!("Next: exercise {}.", exercise.stem());
+            println!("  read    {}", exercise.page());
+            println!("  edit    {}", exercise.stub());
+            println!("  check   cargo course check {number}");
+        }
+    }
+    println!("A lesson is run with: cargo run -p lesson-01-single-client");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The stems of the lessons, and of exercises without one.
+fn lessons() -> Result<Vec<String>> {
+    let crates = harness::root().join("crates");
+    let mut stems: Vec<_> = fs::read_dir(crates)
+        .context("cannot read the folder crates")?
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| name.starts_with(|c: char| c.is_ascii_digit()))
+        .chain(course::exercises()?.iter().map(|e| e.stem().to_owned()))
+        .collect();
+    stems.sort();
+    stems.dedup();
+    Ok(stems)
+}
+
+pub fn check(
+    name: &str,
+    at: Option<SocketAddr>,
+    command: Vec<OsString>,
+    options: Options,
+) -> Result<ExitCode> {
+    stop_on_ctrl_c(INTERRUPTED)?;
+    let exercise = course::find(name)?;
+    let target = at.map(Target::At).or_else(|| target_of(command));
+    Ok(one_check(&exercise, target.as_ref(), options))
+}
+
+fn target_of(command: Vec<OsString>) -> Option<Target> {
+    (!command.is_empty()).then_some(Target::Command(command))
+}
+
+fn one_check(
+    exercise: &Exercise,
+    target: Option<&Target>,
+    options: Options,
+) -> ExitCode {
+    let attempt = match target {
+        Some(target) => {
+            Attempt::Checked(course::check(exercise, target, options).into())
+        }
+        None => attempt(exercise, options, stderr().is_terminal()),
+    };
+    print!("{}", course::show(exercise, &attempt));
+    if attempt.passes() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+pub fn watch(
+    name: &str,
+    command: Vec<OsString>,
+    deadline: Duration,
+    seed: Option<u32>,
+) -> Result<ExitCode> {
+    let exercise = course::find(name)?;
+    let files = watched(&exercise, &command);
+    if files.is_empty() {
+        bail!("none of the words behind `--` is a file that could be watched");
+    }
+    let target = target_of(command);
+    let interrupted = ctrl_c()?;
+    loop {
+        let before = stamps(&files);
+        if stdout().is_terminal() {
+            print!("\x1b[2J\x1b[3J\x1b[H");
+        }
+        let seed = seed.unwrap_or_else(|| fastrand::u32(..1_000_000));
+        let options = Options { seed, deadline };
+        let (exercise, target) = (exercise.clone(), target.clone());
+        // In a thread of its own, so that Ctrl-C need not wait for it.
+        let check = thread::spawn(move || {
+            one_check(&exercise, target.as_ref(), options);
+            let names: Vec<_> =
+                files_shown(&watched(&exercise, &words(target)));
+            println!("\nWatching {}. Ctrl-C ends it.", names.join(", "));
+        });
+        // A save during the check counts, too.
+        while !check.is_finished() || stamps(&files) == before {
+            match interrupted.recv_timeout(LOOK) {
+                Err(RecvTimeoutError::Timeout) => {}
+                _ => {
+                    harness::kill_all_groups();
+                    eprintln!("\nStopped.");
+                    return Ok(ExitCode::SUCCESS);
+                }
+            }
+        }
+    }
+}
+
+fn words(target: Option<Target>) -> Vec<OsString> {
+    match target {
+        Some(Target::Command(words)) => words,
+        _ => Vec::new(),
+    }
+}
+
+/// The stub, or the files among the words of a command.
+fn watched(exercise: &Exercise, command: &[OsString]) -> Vec<PathBuf> {
+    if command.is_empty() {
+        return vec![harness::root().join(exercise.stub())];
+    }
+    let words = command.iter().map(PathBuf::from);
+    words.filter(|path| path.is_file()).collect()
+}
+
+fn files_shown(files: &[PathBuf]) -> Vec<String> {
+    let root = fs::canonicalize(harness::root()).unwrap_or_default();
+    let shown = |path: &PathBuf| {
+        let full = fs::canonicalize(path).unwrap_or_default();
+        full.strip_prefix(&root)
+            .unwrap_or(path)
+            .display()
+            .to_string()
+    };
+    files.iter().map(shown).collect()
+}
+
+/// When each file was changed, and how long it is. An editor may replace a
+/// file, so for a moment there may be none.
+fn stamps(files: &[PathBuf]) -> Vec<Option<(SystemTime, u64)>> {
+    let stamp = |path: &PathBuf| {
+        let data = fs::metadata(path).ok()?;
+        Some((data.modified().ok()?, data.len()))
+    };
+    files.iter().map(stamp).collect()
+}
+
+pub fn demo(
+    name: &str,
+    id: Option<&str>,
+    options: Options,
+) -> Result<ExitCode> {
+    stop_on_ctrl_c(INTERRUPTED)?;
+    let exercise = course::find(name)?;
+    let mistakes = exercise.mistakes()?;
+    if mistakes.is_empty() {
+        bail!("there are no examples here, so there is nothing to show");
+    }
+    let Some(id) = id else {
+        println!("Mistakes in exercise {}:\n", exercise.stem());
+        for mistake in mistakes {
+            let section = course::section(exercise.stem(), &mistake.id);
+            let title = section.map(|s| s.title).unwrap_or_default();
+            println!("  {:<26}{title}", mistake.id);
+        }
+        let number = exercise.number().unwrap_or_default();
+        println!("\nShow one: cargo course demo {number} ID");
+        return Ok(ExitCode::SUCCESS);
+    };
+    let Some(mistake) = mistakes.iter().find(|mistake| mistake.id == id) else {
+        let ids: Vec<_> = mistakes.iter().map(|m| m.id.as_str()).collect();
+        let ids = ids.join("\n  ");
+        bail!("{} has no mistake {id}; it has\n  {ids}", exercise.stem());
+    };
+    println!("{}\n", mistake.file());
+    let target = course::build_example(&mistake.example, false)
+        .map_err(anyhow::Error::msg)?;
+    one_check(&exercise, Some(&target), options);
+    Ok(ExitCode::SUCCESS)
+}
+
+pub fn report(markdown: bool, options: Options) -> Result<ExitCode> {
+    stop_on_ctrl_c(INTERRUPTED)?;
+    let exercises = course::exercises()?;
+    let attempts: Vec<_> = exercises
+        .iter()
+        .map(|exercise| attempt(exercise, options, false))
+        .collect();
+    let all = || exercises.iter().zip(&attempts);
+    let score = attempts.iter().filter(|attempt| attempt.passes()).count();
+    let plain = |attempt: &Attempt| {
+        let text = course::summary(attempt);
+        anstream::adapter::strip_str(&text).to_string()
+    };
+    if markdown {
+        println!("| exercise | result | |\n|---|---|---|");
+        for (exercise, attempt) in all() {
+            let result = if attempt.passes() { "pass" } else { "fail" };
+            let message = plain(attempt).replace('|', "\\|");
+            println!("| {} | {result} | {message} |", exercise.stem());
+        }
+        println!("\nScore: {score} of {}", exercises.len());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let tests: Vec<_> = all()
+        .map(|(exercise, attempt)| {
+            let (status, message, output) = match attempt {
+                Attempt::NotCompiling(said) => {
+                    ("error", Some(plain(attempt)), Some(said.clone()))
+                }
+                Attempt::Checked(_) if attempt.passes() => ("pass", None, None),
+                Attempt::Checked(_) => {
+                    let shown = course::show(exercise, attempt);
+                    let shown = anstream::adapter::strip_str(&shown);
+                    ("fail", Some(plain(attempt)), Some(shown.to_string()))
+                }
+            };
+            json!({
+                "name": exercise.stem(),
+                "status": status,
+                "message": message,
+                "output": output,
+            })
+        })
+        .collect();
+    let all_pass = score == exercises.len();
+    let report = json!({
+        "version": 2,
+        "status": if all_pass { "pass" } else { "fail" },
+        "message": null,
+        "tests": tests,
+        "score": score,
+        "max_score": exercises.len(),
+        "seed": options.seed,
+    });
+    println!("{report:#}");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs the `book` package: linking mdBook here would make the first check
+/// wait most of a minute for a compiler.
+pub fn book() -> Result<ExitCode> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
+        .current_dir(harness::root())
+        .args(["run", "--quiet", "--package", "book", "--", "--open"])
+        .status()
+        .context("cannot start cargo")?;
+    if status.success() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let built = Path::new("target/book/index.html");
+    if harness::root().join(built).is_file() {
+        eprintln!("The book is in {}.", built.display());
+    }
+    Ok(ExitCode::FAILURE)
+}
+
+/// Ctrl-C, a closed terminal or a polite kill ends the checked program, too,
+/// which stands in a group of its own and is not told by the terminal.
+fn stop_on_ctrl_c(code: i32) -> Result<()> {
+    let interrupted = ctrl_c()?;
+    thread::spawn(move || {
+        if interrupted.recv().is_ok() {
+            harness::kill_all_groups();
+            std::process::exit(code);
+        }
+    });
+    Ok(())
+}
+
+fn ctrl_c() -> Result<Receiver<()>> {
+    let (sender, receiver) = mpsc::channel();
+    ctrlc::set_handler(move || {
+        // The receiver lives as long as the program.
+        let _ = sender.send(());
+    })
+    .context("cannot wait for Ctrl-C")?;
+    Ok(receiver)
+}

@@ -1,0 +1,303 @@
+//! The exercises: found, not listed.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::check::{self, Check, Options, Outcome, Target};
+use crate::{page, scripts};
+
+const PACKAGE: &str = "exercises";
+const STUBS: &str = "crates/exercises/src/bin";
+const EXAMPLES: &str = "crates/exercises/examples";
+
+/// An exercise: a stub, a page, a script.
+#[derive(Clone)]
+pub struct Exercise {
+    stem: String,
+    pub(crate) script: fn(&mut Check) -> check::Result,
+}
+
+/// An example with a mistake that the checker recognises.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistake {
+    /// The diagnosis that it must get.
+    pub id: String,
+    /// The example's name.
+    pub example: String,
+}
+
+impl Mistake {
+    /// The file, from the root of the repository.
+    pub fn file(&self) -> String {
+        format!("{EXAMPLES}/{}.rs", self.example)
+    }
+}
+
+/// What became of a learner's file.
+pub enum Attempt {
+    /// It does not compile; this is what Cargo said.
+    NotCompiling(String),
+    /// It was checked.
+    Checked(Box<Outcome>),
+}
+
+impl Attempt {
+    /// True if nothing went wrong.
+    pub fn passes(&self) -> bool {
+        match self {
+            Self::NotCompiling(_) => false,
+            Self::Checked(outcome) => outcome.verdict.is_none(),
+        }
+    }
+}
+
+/// Builds what the learner wrote, and checks it.
+pub fn attempt(exercise: &Exercise, options: Options, colour: bool) -> Attempt {
+    match exercise.build(colour) {
+        Ok(target) => {
+            Attempt::Checked(check::check(exercise, &target, options).into())
+        }
+        Err(said) => Attempt::NotCompiling(said),
+    }
+}
+
+/// All exercises, in the order of the lessons: each stub is one.
+///
+/// # Errors
+/// If the folder of the stubs cannot be read, or a stub has no script.
+pub fn exercises() -> Result<Vec<Exercise>> {
+    let mut stems = names(STUBS)?;
+    stems.sort();
+    stems
+        .into_iter()
+        .map(|stem| {
+            let script = scripts::of(&stem)
+                .with_context(|| format!("no script checks {stem}"))?;
+            Ok(Exercise { stem, script })
+        })
+        .collect()
+}
+
+/// The exercise with that number or name: `3`, `03`, `03-threaded`.
+///
+/// # Errors
+/// If there is none.
+pub fn find(name: &str) -> Result<Exercise> {
+    let all = exercises()?;
+    let digits = |text: &str| text.parse::<u32>().ok();
+    let found = all.iter().find(|exercise| {
+        exercise.stem == name
+            || (digits(name).is_some() && digits(name) == exercise.number())
+    });
+    let Some(found) = found else {
+        let stems: Vec<_> = all.iter().map(Exercise::stem).collect();
+        bail!(
+            "there is no exercise {name}; give its number or its name:\n  {}",
+            stems.join("\n  ")
+        );
+    };
+    Ok(found.clone())
+}
+
+impl Exercise {
+    /// Its name, such as `03-threaded`.
+    pub fn stem(&self) -> &str {
+        &self.stem
+    }
+
+    /// Its lesson's number.
+    pub fn number(&self) -> Option<u32> {
+        self.stem.split('-').next()?.parse().ok()
+    }
+
+    /// The only file that a learner edits, from the root of the repository.
+    pub fn stub(&self) -> String {
+        format!("{STUBS}/{}.rs", self.stem)
+    }
+
+    /// The page, from the root of the repository.
+    pub fn page(&self) -> String {
+        page::file(&self.stem)
+    }
+
+    /// What it is about, from the page's title.
+    pub fn title(&self) -> String {
+        let page = page::read(&self.stem).unwrap_or_default();
+        page::title(&page).unwrap_or(&self.stem).to_owned()
+    }
+
+    /// The title without its number.
+    pub fn subject(&self) -> String {
+        let title = self.title();
+        let subject = title.split_once(": ").map(|(_, subject)| subject);
+        subject.unwrap_or(&title).to_owned()
+    }
+
+    /// True if the file still has a `todo!` outside of its comments.
+    pub fn is_untouched(&self) -> bool {
+        let path = harness::root().join(self.stub());
+        fs::read_to_string(path)
+            .unwrap_or_default()
+            .lines()
+            .any(|line| {
+                !line.trim_start().starts_with("//") && line.contains("todo!(")
+            })
+    }
+
+    /// Builds what the learner wrote.
+    ///
+    /// # Errors
+    /// What Cargo said, if it does not compile.
+    pub fn build(&self, colour: bool) -> Result<Target, String> {
+        let path = compile(&["--bin", &self.stem], colour)?;
+        Ok(target(path.join(&self.stem)))
+    }
+
+    /// The typical mistakes among the examples; none if there are no examples.
+    ///
+    /// # Errors
+    /// If the folder of the examples cannot be read.
+    pub fn mistakes(&self) -> Result<Vec<Mistake>> {
+        if !harness::root().join(EXAMPLES).is_dir() {
+            return Ok(Vec::new());
+        }
+        let prefix = format!("{}-", self.stem);
+        let mut found: Vec<_> = names(EXAMPLES)?
+            .into_iter()
+            .filter_map(|example| {
+                let id = example.strip_prefix(&prefix)?.to_owned();
+                Some(Mistake { id, example })
+            })
+            .collect();
+        found.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(found)
+    }
+}
+
+/// Builds an example, for instance the solution (named as the stem).
+///
+/// # Errors
+/// What Cargo said, if it does not compile.
+pub fn build_example(name: &str, colour: bool) -> Result<Target, String> {
+    let path = compile(&["--example", name], colour)?;
+    Ok(target(path.join("examples").join(name)))
+}
+
+/// Has Cargo build `targets` of the exercises; gives the folder of programs.
+///
+/// # Errors
+/// What Cargo said, if they do not compile.
+pub fn compile(targets: &[&str], colour: bool) -> Result<PathBuf, String> {
+    let colour = if colour {
+        "--color=always"
+    } else {
+        "--color=never"
+    };
+    let mut words = targets.to_vec();
+    words.push(colour);
+    harness::compile(PACKAGE, &words).map_err(|failure| match *failure.fault {
+        harness::Fault::Io(said) => said,
+        other => other.to_string(),
+    })
+}
+
+fn target(path: PathBuf) -> Target {
+    let mut path = path.into_os_string();
+    path.push(std::env::consts::EXE_SUFFIX);
+    Target::Command(vec![path])
+}
+
+/// Where a program comes from.
+enum Source<'a> {
+    Stub,
+    Example(String),
+    Command(&'a [OsString]),
+    Elsewhere,
+}
+
+fn source<'a>(exercise: &Exercise, target: &'a Target) -> Source<'a> {
+    let Target::Command(words) = target else {
+        return Source::Elsewhere;
+    };
+    if let [program] = words.as_slice()
+        && let path = Path::new(program)
+        && path.is_absolute()
+        && let Some(name) = path.file_stem().and_then(|name| name.to_str())
+        && let Some(folder) = path.parent()
+    {
+        if folder.ends_with("examples") {
+            return Source::Example(name.to_owned());
+        }
+        if name == exercise.stem {
+            return Source::Stub;
+        }
+    }
+    Source::Command(words)
+}
+
+/// The command by which a person starts `target` on the default address.
+pub(crate) fn by_hand(exercise: &Exercise, target: &Target) -> Option<String> {
+    match source(exercise, target) {
+        Source::Stub => {
+            Some(format!("cargo run -p {PACKAGE} --bin {}", exercise.stem))
+        }
+        Source::Example(name) => {
+            Some(format!("cargo run -p {PACKAGE} --example {name}"))
+        }
+        Source::Command(words) => {
+            Some(format!("{} 127.0.0.1:9006", line(words)))
+        }
+        Source::Elsewhere => None,
+    }
+}
+
+/// The command of `cargo course` that checked `target`, and what stands behind
+/// the exercise's number, and at the end.
+pub(crate) fn again(
+    exercise: &Exercise,
+    target: &Target,
+) -> (&'static str, String, String) {
+    let none = String::new;
+    match (source(exercise, target), target) {
+        (_, Target::At(addr)) => ("check", format!(" --at {addr}"), none()),
+        (Source::Example(name), _) => {
+            let prefix = format!("{}-", exercise.stem);
+            let id = name.strip_prefix(&prefix).unwrap_or(&name);
+            ("demo", format!(" {id}"), none())
+        }
+        (Source::Command(words), _) => {
+            ("check", none(), format!(" -- {}", line(words)))
+        }
+        _ => ("check", none(), none()),
+    }
+}
+
+fn line(words: &[OsString]) -> String {
+    let words: Vec<_> = words.iter().map(quoted).collect();
+    words.join(" ")
+}
+
+fn quoted(word: &OsString) -> String {
+    let word = word.to_string_lossy();
+    if word.is_empty() || word.contains(char::is_whitespace) {
+        format!("'{word}'")
+    } else {
+        word.into_owned()
+    }
+}
+
+/// The names of the Rust files in a folder.
+fn names(folder: &str) -> Result<Vec<String>> {
+    let path = harness::root().join(folder);
+    let entries = fs::read_dir(&path)
+        .with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(entries
+        .filter_map(|entry| {
+            let name = entry.ok()?.file_name().into_string().ok()?;
+            Some(name.strip_suffix(".rs")?.to_owned())
+        })
+        .collect())
+}

@@ -1,0 +1,20 @@
+//! The checker of the exercises: `cargo course`.
+//!
+//! A check is a script of steps ([`scripts`]). It meets a program from outside
+//! only, over its standard streams, TCP and UDP, so the program may be
+//! written in any language. What goes wrong is a [`Verdict`]; what it means is
+//! said by a section of the book ([`Section`]), and by nothing else.
+
+mod check;
+mod exercise;
+mod page;
+mod scripts;
+mod show;
+
+pub use check::{Options, Outcome, Skipped, Target, Verdict, check};
+pub use exercise::{
+    Attempt, Exercise, Mistake, attempt, build_example, compile, exercises,
+    find,
+};
+pub use page::{Section, section};
+pub use show::{show, state, summary};

@@ -1,0 +1,154 @@
+//! `cargo course`: lists, checks and reports the exercises.
+
+mod commands;
+
+use std::ffi::OsString;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anstream::eprintln;
+use clap::{Args, Parser, Subcommand};
+use course::Options;
+
+/// The exercises of the course, checked.
+///
+/// Without a command: lists the lessons and exercises, and says what is next.
+#[derive(Parser)]
+#[command(name = "cargo course", bin_name = "cargo course", after_help = HELP)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Action>,
+}
+
+const HELP: &str = "\
+An exercise is named by its number or its name: 3, 03, 03-threaded.
+
+Examples:
+  cargo course check 3
+  cargo course check 3 -- python3 server.py
+  cargo course watch 3
+  cargo course demo 3 one-at-a-time";
+
+#[derive(Subcommand)]
+enum Action {
+    /// Build an exercise, check it, and explain what goes wrong
+    ///
+    /// The exit code is 0 if it passes and 1 if it does not.
+    Check(Checked),
+    /// Check again each time that the file is saved, until Ctrl-C
+    ///
+    /// With a command behind `--`, the files among its words are watched.
+    Watch(Watched),
+    /// Show a typical mistake being diagnosed; without an id, list them
+    Demo {
+        /// The exercise: its number or name
+        exercise: String,
+        /// The diagnosis, such as one-at-a-time
+        id: Option<String>,
+        #[command(flatten)]
+        how: How,
+    },
+    /// Check all exercises; print JSON in Exercism's results format
+    Report {
+        /// Print a table for people instead
+        #[arg(long)]
+        markdown: bool,
+        #[command(flatten)]
+        how: How,
+    },
+    /// Build the book and open it, or say where it is
+    Book,
+}
+
+#[derive(Args)]
+struct Checked {
+    /// The exercise: its number or name
+    exercise: String,
+    /// Check a server that runs already
+    ///
+    /// Steps that would restart it, or read what it prints, are skipped.
+    #[arg(long, value_name = "HOST:PORT", value_parser = address,
+          conflicts_with = "command")]
+    at: Option<SocketAddr>,
+    #[command(flatten)]
+    how: How,
+    /// Check this program instead; HOST:PORT is added behind it
+    #[arg(last = true)]
+    command: Vec<OsString>,
+}
+
+#[derive(Args)]
+struct Watched {
+    /// The exercise: its number or name
+    exercise: String,
+    #[command(flatten)]
+    how: How,
+    /// Check this program instead; HOST:PORT is added behind it
+    #[arg(last = true)]
+    command: Vec<OsString>,
+}
+
+#[derive(Args, Clone, Copy)]
+struct How {
+    /// Send the same words and numbers as the check that printed this seed
+    #[arg(long)]
+    seed: Option<u32>,
+    /// How long each wait may take
+    #[arg(long, value_name = "SECONDS", default_value = "2",
+          value_parser = seconds)]
+    deadline: Duration,
+}
+
+impl How {
+    fn options(self) -> Options {
+        Options {
+            seed: self.seed.unwrap_or_else(|| fastrand::u32(..1_000_000)),
+            deadline: self.deadline,
+        }
+    }
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let mut found = text.to_socket_addrs().map_err(|error| {
+        format!("{error}; give HOST:PORT, such as 127.0.0.1:9006")
+    })?;
+    found.next().ok_or_else(|| "it has no address".to_owned())
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    text.parse()
+        .ok()
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .filter(|time| !time.is_zero() && time.as_secs() < 3600)
+        .ok_or_else(|| "give a number of seconds, such as 2 or 0.5".to_owned())
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        None => commands::list(),
+        Some(Action::Check(check)) => commands::check(
+            &check.exercise,
+            check.at,
+            check.command,
+            check.how.options(),
+        ),
+        Some(Action::Watch(watch)) => commands::watch(
+            &watch.exercise,
+            watch.command,
+            watch.how.deadline,
+            watch.how.seed,
+        ),
+        Some(Action::Demo { exercise, id, how }) => {
+            commands::demo(&exercise, id.as_deref(), how.options())
+        }
+        Some(Action::Report { markdown, how }) => {
+            commands::report(markdown, how.options())
+        }
+        Some(Action::Book) => commands::book(),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("{error:#}");
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,29 @@
+//! What each exercise is asked, step by step.
+//!
+//! A step's name is a sentence about a correct program. What a fault means is
+//! said where the fault can arise, and for one kind of fault only:
+//! `or_silent` (nothing came), `or_closed`, `or_exited`, `or_wrong`, or
+//! `or_got` (exactly this came). A fault that no step foresees gets no
+//! diagnosis of its own.
+
+use crate::check::{Check, Result};
+
+mod reuse_addr;
+mod single_client;
+mod socketserver;
+mod thread_pool;
+mod threaded;
+mod udp;
+
+/// The script for the exercise with that stem.
+pub(crate) fn of(stem: &str) -> Option<fn(&mut Check) -> Result> {
+    Some(match stem {
+        "01-single-client" => single_client::check,
+        "02-reuse-addr" => reuse_addr::check,
+        "03-threaded" => threaded::check,
+        "04-thread-pool" => thread_pool::check,
+        "05-udp" => udp::check,
+        "06-socketserver" => socketserver::check,
+        _ => return None,
+    })
+}

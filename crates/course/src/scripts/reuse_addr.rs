@@ -1,0 +1,107 @@
+//! Exercise 02: greet visitors, and be back at once after a restart.
+
+use std::net::SocketAddr;
+
+use harness::{Fault, Lab};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::check::{Check, Or, Result};
+
+pub(crate) fn check(c: &mut Check) -> Result {
+    let visitors = c.rng().usize(2..=5);
+    c.step("each visitor is greeted, and the server closes first");
+    if c.is_ours() {
+        visit(c, visitors)?;
+    } else {
+        let mut a = c.connect("a")?;
+        a.expect("you are visitor ")?;
+    }
+
+    if cfg!(unix)
+        && c.step_with_program("a second copy on the same port is refused")
+    {
+        let addr = c.addr().to_string();
+        let mut second = c.spawn("second", &addr)?;
+        match second.line() {
+            Ok(line) => {
+                let fault = Fault::Unexpected(line);
+                return Err(c
+                    .trouble("second copy", "fail to start", fault)
+                    .settle("reuse-port"));
+            }
+            Err(failure) if matches!(*failure.fault, Fault::Exited { .. }) => {
+                if second.exit()?.success() {
+                    let wanted = "end with an exit code that is not 0";
+                    let fault = Fault::Unexpected("exit code 0".to_owned());
+                    return Err(c.trouble("second copy", wanted, fault));
+                }
+            }
+            Err(failure) => {
+                let refused: Result = Err(failure.into());
+                return refused.or_silent("waits-it-out");
+            }
+        }
+    }
+
+    let step = "killed and started again, it listens at once";
+    if harness::proc::time_wait_is_full() == Some(true) {
+        c.skip(step, "the kernel has no room for closed connections now");
+    } else if c.step_with_program(step) {
+        // It closed first, so that the kernel keeps the connections in the
+        // state TIME-WAIT.
+        let addr = c.addr();
+        visitor(c, visitors + 1)?;
+        c.kill()?;
+        let started = c.start(&addr.to_string());
+        let started = match started.as_ref().err().and(option(c.lab(), addr)) {
+            Some(true) => started.or_exited("set-after-bind"),
+            Some(false) => started.or_exited("no-reuse-addr"),
+            None => started,
+        };
+        started.or_silent("waits-it-out")?;
+        visit(c, 1)?;
+    }
+    Ok(())
+}
+
+/// Visitors 1 to `count`, one after the other.
+fn visit(c: &mut Check, count: usize) -> Result {
+    for number in 1..=count {
+        visitor(c, number)?;
+    }
+    Ok(())
+}
+
+fn visitor(c: &mut Check, number: usize) -> Result {
+    let mut visitor = c.connect("visitor")?;
+    visitor.expect(format!("you are visitor {number}\n"))?;
+    visitor.expect_end().or_silent("keeps-the-connection")?;
+    visitor.close();
+    Ok(())
+}
+
+/// Whether the old listener had the option, whenever it was set: on Linux a
+/// new one that has it gets the address only then. (Elsewhere it always does,
+/// so that the two mistakes are one.) `None` if the address is free by now.
+fn option(lab: &Lab, addr: SocketAddr) -> Option<bool> {
+    let can = cfg!(target_os = "linux") && can_bind(addr, true);
+    if can_bind(addr, false) {
+        return None;
+    }
+    lab.note(if can {
+        "the checker's own listener, with SO_REUSEADDR, may bind there"
+    } else {
+        "the checker's own listener may not bind there, either"
+    });
+    Some(can)
+}
+
+fn can_bind(addr: SocketAddr, reuse: bool) -> bool {
+    let bind = || {
+        let domain = Domain::for_address(addr);
+        let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(reuse)?;
+        socket.bind(&addr.into())
+    };
+    bind().is_ok()
+}

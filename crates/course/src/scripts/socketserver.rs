@@ -1,0 +1,90 @@
+//! Exercise 06: add numbers, and stop when told to.
+
+use crate::check::{Check, Client, Or, Result};
+
+/// How often a request is made that a program about to end may still answer:
+/// on a busy machine its end takes a while.
+const AGAIN: usize = 300;
+
+pub(crate) fn check(c: &mut Check) -> Result {
+    c.step("a client's requests are answered");
+    let mut a = c.connect("a")?;
+    asks(c, &mut a)?;
+    asks(c, &mut a).or_closed("one-request-only")?;
+
+    c.step("a wrong request ends only its own connection");
+    for wrong in ["1 two 3\n", "1.5\n"] {
+        let mut bad = c.connect("bad")?;
+        bad.send(wrong)?;
+        bad.gone().or_exited("error-ends-server")?;
+        asks(c, &mut a).or_exited("error-ends-server")?;
+    }
+
+    let steps = [
+        "told to stop while nobody is there, it ends with code 0",
+        "told to stop, it takes no new clients",
+        "it answers who is connected, until they leave, and then ends",
+    ];
+    if !c.is_ours() {
+        for step in steps {
+            c.step_with_program(step);
+        }
+        return Ok(());
+    }
+    c.step(steps[0]);
+    a.half_close()?;
+    a.expect_end()?;
+    stop(c)?;
+    c.expect_success().or_silent("shutdown-deadlocks")?;
+
+    c.step(steps[1]);
+    c.start_anew()?;
+    let mut a = c.connect("a")?;
+    asks(c, &mut a)?;
+    stop(c)?;
+    refuses(c).or_exited("cuts-off-clients")?;
+
+    c.step(steps[2]);
+    for _ in 0..AGAIN {
+        asks(c, &mut a)
+            .or_exited("cuts-off-clients")
+            .or_closed("cuts-off-clients")?;
+    }
+    a.half_close()?;
+    a.expect_end()?;
+    c.expect_success()
+}
+
+/// Tells the program to shut down.
+fn stop(c: &mut Check) -> Result {
+    if let Some(program) = c.program() {
+        program.end_input();
+        program.expect("shutting down\n")?;
+    }
+    Ok(())
+}
+
+/// Connects until it is refused. Who comes in before the listener is closed
+/// waits in the kernel's queue, and is thrown out when it is closed, or is
+/// served, and leaves.
+fn refuses(c: &Check) -> Result {
+    loop {
+        let mut late = match c.connect("late") {
+            Ok(late) => late,
+            Err(trouble) if trouble.is_refusal() => return Ok(()),
+            Err(trouble) => return Err(trouble),
+        };
+        let _ = late.half_close();
+        late.gone().or_silent("still-listens")?;
+    }
+}
+
+fn asks(c: &mut Check, client: &mut Client) -> Result {
+    let numbers: Vec<i64> = (0..c.rng().usize(2..=5))
+        .map(|_| c.rng().i64(-99..=999))
+        .collect();
+    let sum: i64 = numbers.iter().sum();
+    let line: Vec<_> = numbers.iter().map(i64::to_string).collect();
+    client.send(line.join(" ") + "\n")?;
+    client.expect(format!("{sum}\n"))
+}

@@ -1,0 +1,115 @@
+//! Exercise 04: three workers, four chairs, and no more.
+
+use crate::check::{Check, Client, Or, Result};
+
+const WORKERS: [&str; 3] = ["a", "b", "c"];
+/// How often something is tried that a lucky moment may hide.
+const AGAIN: usize = 20;
+const CHAIRS: [&str; 4] = ["d", "e", "f", "g"];
+
+pub(crate) fn check(c: &mut Check) -> Result {
+    c.step("three clients are served at once");
+    let mut served = vec![is_ready(c, WORKERS[0])?];
+    asks(c, &mut served[0])?;
+    for name in &WORKERS[1..] {
+        let client = is_ready(c, name).map_err(|trouble| {
+            let queued = trouble.is_silence() && is_queueing(c);
+            if queued {
+                trouble.settle("lock-held-while-working")
+            } else {
+                trouble
+            }
+        })?;
+        served.push(client);
+    }
+    for client in &mut served {
+        asks(c, client)?;
+    }
+
+    c.step("four more wait, and the next one is told `busy`");
+    let mut waiting = CHAIRS
+        .iter()
+        .map(|name| c.connect(name))
+        .collect::<Result<Vec<_>>>()?;
+    let mut h = c.connect("h")?;
+    h.expect("busy\n")
+        .or_silent("unbounded")
+        .or_got("ready\n", "thread-per-client")?;
+    h.expect_end()?;
+    still_wait(c, &mut served, &mut waiting)?;
+
+    c.step("who waited longest is served when a client leaves");
+    served.remove(0).close();
+    let mut d = waiting.remove(0);
+    d.expect("ready\n").or_silent("one-client-a-worker")?;
+    served.push(d);
+    still_wait(c, &mut served, &mut waiting)?;
+    drop((waiting, served));
+
+    c.step("a panic costs no worker");
+    for _ in WORKERS {
+        let mut p = is_ready(c, "p")?;
+        p.send("panic\n")?;
+        p.gone()?;
+    }
+    let mut again = Vec::new();
+    for name in WORKERS {
+        again.push(
+            is_ready(c, name)
+                .or_silent("worker-lost-on-panic")
+                .or_got("busy\n", "worker-lost-on-panic")
+                .or_closed("worker-lost-on-panic")
+                .or_exited("worker-lost-on-panic")?,
+        );
+    }
+    for client in &mut again {
+        asks(c, client)?;
+    }
+    Ok(())
+}
+
+/// Those who are served talk for a while: who else has been taken in by a
+/// thread is greeted meanwhile.
+fn still_wait(
+    c: &mut Check,
+    served: &mut [Client],
+    waiting: &mut [Client],
+) -> Result {
+    for _ in 0..AGAIN {
+        for client in &mut *served {
+            asks(c, client)?;
+        }
+    }
+    for client in waiting {
+        client
+            .has_nothing_yet()
+            .or_got("ready\n", "thread-per-client")
+            .or_got("busy\n", "no-queue")?;
+    }
+    Ok(())
+}
+
+fn is_ready(c: &Check, name: &str) -> Result<Client> {
+    let mut client = c.connect(name)?;
+    client.expect("ready\n").or_got("busy\n", "no-queue")?;
+    Ok(client)
+}
+
+fn asks(c: &mut Check, client: &mut Client) -> Result {
+    let word = c.word();
+    let answer: String = word.chars().rev().collect();
+    client.send(format!("{word}\n"))?;
+    client.expect(format!("{answer}\n"))
+}
+
+/// True if one of many more clients is told `busy`: then there is a pool at
+/// work, which takes clients in, and yet only one of them is served.
+fn is_queueing(c: &Check) -> bool {
+    c.note("is anybody taken in? more clients try");
+    let more: Vec<_> = (0..CHAIRS.len())
+        .map_while(|_| c.connect("more").ok())
+        .collect();
+    let last = c.connect("last").and_then(|mut last| last.expect("busy\n"));
+    drop(more);
+    last.is_ok()
+}

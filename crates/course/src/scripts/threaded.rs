@@ -1,0 +1,75 @@
+//! Exercise 03: count words for many clients at once.
+
+use crate::check::{Check, Client, Or, Result};
+
+/// How often a long word repeats a short one, and how many long words are
+/// sent: more than the kernel keeps for a client that does not read.
+const LONG: usize = 200;
+const UNREAD_WORDS: usize = 1_000;
+/// How often something is tried that a lucky moment may hide.
+const AGAIN: usize = 20;
+
+pub(crate) fn check(c: &mut Check) -> Result {
+    let word = c.word() + "-a";
+
+    c.step("a client's words are counted");
+    let mut a = c.connect("a")?;
+    asks(&mut a, &word, 1)?;
+    asks(&mut a, &word, 2).or_closed("one-word-only")?;
+
+    c.step("others are served while the first client stays connected");
+    let others = c.rng().usize(2..=5);
+    let mut others: Vec<_> = ["b", "c", "d", "e", "f"][..others]
+        .iter()
+        .map(|name| c.connect(name))
+        .collect::<Result<_>>()?;
+    for (n, client) in others.iter_mut().enumerate() {
+        let word = format!("{word}-{n}");
+        asks(client, &word, 1).or_silent("one-at-a-time")?;
+    }
+
+    c.step("all clients' words are counted together");
+    let mut count = 2;
+    for client in &mut others {
+        count += 1;
+        asks(client, &word, count)
+            .or_got(format!("{word} 1\n"), "not-shared")?;
+    }
+    asks(&mut a, &word, count + 1)?;
+
+    c.step("a client that resets its connection ends only itself");
+    let fresh = c.word() + "-b";
+    let mut count = 0;
+    for n in 0..AGAIN {
+        let mut rude = c.connect("rude").or_exited("dies-with-client")?;
+        let own = format!("{word}-r{n}");
+        asks(&mut rude, &own, 1).or_exited("dies-with-client")?;
+        rude.send(format!("{word}-x"))?;
+        rude.reset()?;
+        count += 1;
+        asks(&mut a, &fresh, count).or_exited("dies-with-client")?;
+    }
+
+    c.step("a client that never reads its answers hinders nobody");
+    let deaf = c.connect_small("deaf")?;
+    let long = format!("{}\n", c.word().repeat(LONG));
+    let many = long.repeat(UNREAD_WORDS).into_bytes();
+    let sending = deaf.0.send_in_background(many, 64 << 10);
+    c.until_answers_pile_up(&deaf)?;
+    for _ in 0..AGAIN {
+        count += 1;
+        asks(&mut a, &fresh, count).or_silent("lock-held-while-writing")?;
+    }
+    deaf.hang_up();
+    let _ = sending.join();
+    for _ in 0..AGAIN {
+        count += 1;
+        asks(&mut a, &fresh, count).or_exited("dies-with-client")?;
+    }
+    Ok(())
+}
+
+fn asks(client: &mut Client, word: &str, count: usize) -> Result {
+    client.send(format!("{word}\n"))?;
+    client.expect(format!("{word} {count}\n"))
+}

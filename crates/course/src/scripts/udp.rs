@@ -1,0 +1,96 @@
+//! Exercise 05: turn datagrams round.
+
+use crate::check::{Check, Datagrams, Or, Result};
+
+/// Around what programs take for large enough. What the answer adds must fit
+/// into a datagram, too; macOS sends no more than 9,216 bytes by default.
+const SIZES: [usize; 8] = [1, 2, 511, 1_025, 1_500, 4_097, 8_193, 9_000];
+const LARGE: [usize; 3] = [16_385, 33_000, 65_000];
+/// The most that UDP over IPv4 carries.
+const LARGEST: usize = 65_507;
+
+pub(crate) fn check(c: &mut Check) -> Result {
+    let a = c.udp("a")?;
+
+    c.step("a datagram is answered with its length and turned round");
+    let word = c.word();
+    a.send(&word)?;
+    a.expect(&answer(word.as_bytes())).map_err(|trouble| {
+        let whole = trouble.got().is_some_and(|got| {
+            let turned = answer(word.as_bytes());
+            let (count, bytes) = turned.split_at(2);
+            got.len() > turned.len()
+                && got.starts_with(count)
+                && got.ends_with(bytes)
+        });
+        if whole {
+            trouble.settle("whole-buffer")
+        } else {
+            trouble
+        }
+    })?;
+
+    c.step("several clients get their own answers");
+    let others = [c.udp("b")?, c.udp("c")?, c.udp("d")?];
+    for client in &others {
+        let word = c.word();
+        client.send(&word)?;
+        client
+            .expect(&answer(word.as_bytes()))
+            .or_silent("first-peer-only")
+            .or_closed("first-peer-only")?;
+    }
+    asks(c, &a, 5)?;
+
+    c.step("an empty datagram is answered like any other");
+    a.send("")?;
+    a.expect(&answer(b""))
+        .or_exited("empty-datagram-is-eof")
+        .or_silent("empty-datagram-is-eof")?;
+    asks(c, &a, 5)?;
+
+    c.step("datagrams of many sizes come back whole");
+    let large: &[usize] = if cfg!(target_os = "macos") {
+        &[]
+    } else {
+        &LARGE
+    };
+    for &size in SIZES.iter().chain(large) {
+        asks(c, &a, size)?;
+    }
+
+    let step = "an answer that is too long ends nothing";
+    if cfg!(target_os = "macos") {
+        c.skip(step, "macOS does not send so large a datagram");
+        return Ok(());
+    }
+    c.step(step);
+    a.send(vec![b'x'; LARGEST])?;
+    asks(c, &a, 5).or_exited("error-ends-server")
+}
+
+/// Sends random letters.
+fn asks(c: &mut Check, client: &Datagrams, size: usize) -> Result {
+    let bytes: Vec<u8> =
+        (0..size).map(|_| c.rng().alphanumeric() as u8).collect();
+    client.send(&bytes)?;
+    client.expect(&answer(&bytes)).map_err(|trouble| {
+        let cut = trouble.got().is_some_and(|got| {
+            (0..size).any(|kept| {
+                // Only a shorter answer can be that of fewer bytes.
+                got.len() <= kept + 6 && got == answer(&bytes[..kept])
+            })
+        });
+        if cut {
+            trouble.settle("truncates")
+        } else {
+            trouble
+        }
+    })
+}
+
+fn answer(bytes: &[u8]) -> Vec<u8> {
+    let mut answer = format!("{} ", bytes.len()).into_bytes();
+    answer.extend(bytes.iter().rev());
+    answer
+}

@@ -1,0 +1,353 @@
+//! What a check says, for people: at most 80 columns.
+
+use std::fmt::Write;
+
+use anstyle::{AnsiColor, Style};
+use harness::{Event, Fault, What, quote};
+
+use crate::check::{Outcome, Target, Verdict};
+use crate::exercise::{again, by_hand};
+use crate::{Attempt, Exercise, Section, page, section};
+
+const COLUMNS: usize = 80;
+/// How many events of the timeline are shown: the last ones.
+const EVENTS: usize = 24;
+/// How many lines of standard error are shown of a program that has ended, and
+/// of one that goes on.
+const LAST_WORDS: usize = 12;
+const COMPLAINTS: usize = 4;
+
+const GOOD: Style = AnsiColor::Green.on_default().bold();
+const BAD: Style = AnsiColor::Red.on_default().bold();
+const HEAD: Style = Style::new().bold();
+const FAINT: Style = Style::new().dimmed();
+
+/// The whole report on one check, with colours: print it through `anstream`,
+/// which removes them where they do not belong.
+pub fn show(exercise: &Exercise, attempt: &Attempt) -> String {
+    let mut out = String::new();
+    match attempt {
+        Attempt::NotCompiling(said) => not_compiling(&mut out, exercise, said),
+        Attempt::Checked(outcome) => {
+            head(&mut out, exercise, outcome);
+            match &outcome.verdict {
+                None => passed(&mut out, exercise, outcome),
+                Some(verdict) => failed(&mut out, exercise, outcome, verdict),
+            }
+        }
+    }
+    out
+}
+
+/// One or two words for the list; `None` is a stub that nobody has touched.
+pub fn state(attempt: Option<&Attempt>) -> String {
+    match attempt {
+        None => format!("{FAINT}to do{FAINT:#}"),
+        Some(Attempt::NotCompiling(_)) => {
+            format!("{BAD}does not compile{BAD:#}")
+        }
+        Some(attempt) if attempt.passes() => format!("{GOOD}passes{GOOD:#}"),
+        Some(_) => format!("{BAD}fails{BAD:#}"),
+    }
+}
+
+/// One line: nothing for a pass; else the step, and what is known.
+pub fn summary(attempt: &Attempt) -> String {
+    match attempt {
+        Attempt::NotCompiling(_) => "does-not-compile".to_owned(),
+        Attempt::Checked(outcome) => match &outcome.verdict {
+            None => String::new(),
+            Some(verdict) => {
+                let id = verdict.diagnosis.as_ref().map_or("unknown", |d| d.1);
+                format!("{id}: {}. {}", verdict.step, sentence(verdict))
+            }
+        },
+    }
+}
+
+fn not_compiling(out: &mut String, exercise: &Exercise, said: &str) {
+    let id = "does-not-compile";
+    let _ = writeln!(out, "{said}");
+    let _ = writeln!(out, "{HEAD}{}{HEAD:#}\n", exercise.title());
+    let _ = writeln!(out, "  {BAD}FAILED{BAD:#}  it compiles");
+    let stem = page::CONTRACT;
+    let mut read = page::file(stem);
+    if let Some(section) = section(stem, id) {
+        explain(out, &section);
+        read = format!("{read}#{id}");
+    }
+    let number = exercise.number().unwrap_or_default();
+    let _ = writeln!(out, "\n{HEAD}Edit{HEAD:#}     {}", exercise.stub());
+    let _ = writeln!(out, "{HEAD}Read{HEAD:#}     {read}");
+    let _ = writeln!(out, "{HEAD}Again{HEAD:#}    cargo course check {number}");
+}
+
+fn explain(out: &mut String, section: &Section) {
+    let _ = writeln!(out, "\n{HEAD}{}{HEAD:#}\n", section.title);
+    for line in section.text().lines() {
+        let line = if line.is_empty() {
+            ""
+        } else {
+            &format!("  {line}")
+        };
+        let _ = writeln!(out, "{line}");
+    }
+}
+
+fn head(out: &mut String, exercise: &Exercise, outcome: &Outcome) {
+    let _ = writeln!(out, "{HEAD}{}{HEAD:#}\n", exercise.title());
+    for step in &outcome.passed {
+        let _ = writeln!(out, "  {GOOD}ok{GOOD:#}      {step}");
+    }
+    if let Some(Verdict { step, .. }) = &outcome.verdict {
+        let _ = writeln!(out, "  {BAD}FAILED{BAD:#}  {step}");
+    }
+    for skipped in &outcome.skipped {
+        let _ = writeln!(out, "  {FAINT}skipped{FAINT:#} {}", skipped.step);
+        let _ = writeln!(out, "          ({})", skipped.why);
+    }
+}
+
+fn passed(out: &mut String, exercise: &Exercise, outcome: &Outcome) {
+    let seconds = outcome.took.as_secs_f64();
+    let seed = outcome.options.seed;
+    let stem = exercise.stem();
+    let passes = match outcome.skipped.is_empty() {
+        true => "passes.",
+        false => "passes what could be tried.",
+    };
+    let _ = writeln!(
+        out,
+        "\n{GOOD}{stem} {passes}{GOOD:#} ({seconds:.2} s, seed {seed})"
+    );
+}
+
+fn failed(
+    out: &mut String,
+    exercise: &Exercise,
+    outcome: &Outcome,
+    verdict: &Verdict,
+) {
+    let _ = writeln!(out);
+    for line in wrapped(&sentence(verdict), 2) {
+        let _ = writeln!(out, "{line}");
+    }
+    let exited = matches!(verdict.fault, Fault::Exited { .. });
+    complaint(out, &verdict.complaint, exited);
+    timeline(out, &outcome.timeline);
+    let mut read = exercise.page();
+    if let Some((stem, id)) = &verdict.diagnosis
+        && let Some(section) = section(stem, id)
+    {
+        explain(out, &section);
+        read = format!("{}#{id}", page::file(stem));
+    } else if let Some((stem, id)) = &verdict.diagnosis {
+        let _ = writeln!(out, "\n{HEAD}{id}{HEAD:#} (not on the page {stem})");
+    } else {
+        let _ = writeln!(
+            out,
+            "\n{HEAD}No known mistake looks like this.{HEAD:#} \
+             What happened is all that is known.\n\
+             Read the last lines above from the bottom up."
+        );
+    }
+    footer(out, exercise, outcome, &read);
+}
+
+/// What was wanted, and what came, as one sentence.
+fn sentence(verdict: &Verdict) -> String {
+    let Verdict {
+        who,
+        wanted,
+        fault,
+        got,
+        ..
+    } = verdict;
+    let who = match who.as_str() {
+        "program" => "Your program",
+        "lab" => "The checker",
+        client => client,
+    };
+    let came = match (fault, got) {
+        (Fault::Exited { status, .. }, _) if who == "Your program" => {
+            return format!(
+                "Your program ended ({status}); it had to {wanted}."
+            );
+        }
+        (Fault::Exited { status, .. }, _) => {
+            format!("but your program ended ({status})")
+        }
+        (Fault::WrongByte { offset, .. }, Some(got)) => format!(
+            "but received {} (they differ from byte {offset} on)",
+            quote(got)
+        ),
+        (Fault::WrongByte { offset, got, .. }, None) => {
+            format!("but received {got} (they differ from byte {offset} on)")
+        }
+        (Fault::Unexpected(text), None) if who == "Your program" => {
+            format!("but printed {text:?}")
+        }
+        (Fault::Unexpected(text), _) => format!("but received {text}"),
+        (Fault::Silence(waited), _) => {
+            format!("but nothing came for {} s", waited.as_secs_f64())
+        }
+        (Fault::EarlyEnd { got: 0, .. }, _) => {
+            "but the connection was closed".to_owned()
+        }
+        (Fault::EarlyEnd { got, wanted }, _) => format!(
+            "but the connection was closed after {got} of {wanted} bytes"
+        ),
+        (Fault::Reset, _) => "but the connection was reset".to_owned(),
+        (Fault::Refused, _) => {
+            "but was refused: nobody listens there".to_owned()
+        }
+        (Fault::Flooded(bytes), _) => format!(
+            "but your program had printed more than {} MiB",
+            bytes >> 20
+        ),
+        (Fault::LeftBehind(count), _) => {
+            return format!(
+                "Your program was ended, but {count} of the processes that \
+                 it had started went on. (They were killed now.)"
+            );
+        }
+        (other, _) => format!("but: {other}"),
+    };
+    let verb = if who == "Your program" {
+        "had"
+    } else {
+        "wanted"
+    };
+    format!("{who} {verb} to {wanted}, {came}.")
+}
+
+fn complaint(out: &mut String, stderr: &str, exited: bool) {
+    let lines: Vec<_> = stderr
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .collect();
+    if lines.is_empty() {
+        return;
+    }
+    let (head, most) = match exited {
+        true => ("Its last words:", LAST_WORDS),
+        false => ("The end of its standard error:", COMPLAINTS),
+    };
+    let _ = writeln!(out, "  {head}\n");
+    let skipped = lines.len().saturating_sub(most);
+    for line in &lines[skipped..] {
+        for line in wrapped(line, 4) {
+            let _ = writeln!(out, "{}", cut(&line, COLUMNS));
+        }
+    }
+}
+
+fn timeline(out: &mut String, events: &[Event]) {
+    let _ = writeln!(
+        out,
+        "\n{HEAD}What happened{HEAD:#} (in seconds; \\n is a newline)\n"
+    );
+    let mut events: Vec<_> = events.iter().filter(|e| !is_noise(e)).collect();
+    events.dedup_by(|next, first| goes_on(first, next));
+    let skipped = events.len().saturating_sub(EVENTS);
+    if skipped > 0 {
+        let _ = writeln!(out, "         ({skipped} earlier events)");
+    }
+    let shown = &events[skipped..];
+    let width = shown.iter().map(|e| e.who.len()).max().unwrap_or(0);
+    for event in shown {
+        let at = event.at.as_secs_f64();
+        let line = format!("  {at:6.3}  {:width$}  {}", event.who, event.what);
+        let _ = writeln!(out, "{}", cut(&line, COLUMNS));
+    }
+}
+
+/// A message on standard error often comes in pieces; the first one will do,
+/// because all of them are shown elsewhere if the program has ended.
+fn goes_on(first: &Event, next: &Event) -> bool {
+    let complains = |e: &Event| matches!(e.what, What::Complained(_));
+    first.who == next.who && complains(first) && complains(next)
+}
+
+/// What the harness did to clean up says nothing about the program.
+fn is_noise(event: &Event) -> bool {
+    matches!(event.what, What::Killed)
+}
+
+fn footer(
+    out: &mut String,
+    exercise: &Exercise,
+    outcome: &Outcome,
+    read: &str,
+) {
+    let number = exercise.number().unwrap_or_default();
+    let seed = outcome.options.seed;
+    let command = by_hand(exercise, &outcome.target);
+    let again = again(exercise, &outcome.target);
+    let _ = writeln!(out, "\n{HEAD}Read{HEAD:#}     {read}");
+    let _ = writeln!(
+        out,
+        "{HEAD}Again{HEAD:#}    cargo course {} {number}{} --seed {seed}{}",
+        again.0, again.1, again.2
+    );
+    let addr = match outcome.target {
+        Target::At(addr) => addr.to_string(),
+        Target::Command(_) => "127.0.0.1:9006".to_owned(),
+    };
+    let udp = if exercise.stem().ends_with("udp") {
+        "--udp "
+    } else {
+        ""
+    };
+    let probe = format!("cargo run -p probe -- {udp}{addr}");
+    let lines = command.into_iter().chain([probe]);
+    for (n, line) in lines.enumerate() {
+        let head = if n == 0 { "By hand" } else { "       " };
+        let _ = writeln!(out, "{HEAD}{head}{HEAD:#}  {line}");
+    }
+}
+
+/// Lines of at most 80 columns; a word that is longer than a line is cut.
+fn wrapped(text: &str, indent: usize) -> Vec<String> {
+    let empty = " ".repeat(indent);
+    let mut lines = Vec::new();
+    let mut line = empty.clone();
+    for word in text.split(' ') {
+        let starts = line == empty;
+        if !starts && columns(&line) + 1 + columns(word) > COLUMNS {
+            lines.push(std::mem::replace(&mut line, empty.clone()));
+        } else if !starts {
+            line.push(' ');
+        }
+        for c in word.chars() {
+            line.push(c);
+            if columns(&line) > COLUMNS {
+                line.pop();
+                lines.push(std::mem::replace(&mut line, empty.clone()));
+                line.push(c);
+            }
+        }
+    }
+    lines.push(line);
+    lines
+}
+
+/// At most `width` columns of `line`.
+fn cut(line: &str, width: usize) -> String {
+    if columns(line) <= width {
+        return line.to_owned();
+    }
+    let mut out = String::new();
+    for c in line.chars() {
+        if columns(&out) + columns(c.encode_utf8(&mut [0; 4])) > width - 3 {
+            break;
+        }
+        out.push(c);
+    }
+    out + "..."
+}
+
+/// How wide a terminal shows it: East Asian characters take two columns.
+fn columns(text: &str) -> usize {
+    text.chars().map(|c| 1 + usize::from(c >= '\u{1100}')).sum()
+}

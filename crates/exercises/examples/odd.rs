@@ -1,0 +1,60 @@
+//! Exercise 03, solved in odd ways, and right: `odd MODE HOST:PORT`.
+//!
+//! `byte-by-byte` writes each answer one byte at a time, `late` thinks before
+//! each answer, `talkative` prints what it does.
+
+use std::collections::HashMap;
+use std::env;
+use std::io::{self, BufRead, BufReader, Error, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+static TALLY: Mutex<Option<HashMap<String, u64>>> = Mutex::new(None);
+
+fn main() -> io::Result<()> {
+    let args: Vec<_> = env::args().skip(1).collect();
+    let [mode, addr] = args.as_slice() else {
+        return Err(Error::other("usage: odd MODE HOST:PORT"));
+    };
+    let listener = TcpListener::bind(addr)?;
+    println!("listening on {}", listener.local_addr()?);
+    for stream in listener.incoming() {
+        let (stream, mode) = (stream?, mode.clone());
+        thread::Builder::new().spawn(move || serve(&stream, &mode))?;
+    }
+    Ok(())
+}
+
+fn serve(mut stream: &TcpStream, mode: &str) -> io::Result<()> {
+    for word in BufReader::new(stream).lines() {
+        let answer = count(word?);
+        match mode {
+            "byte-by-byte" => {
+                stream.set_nodelay(true)?;
+                for byte in answer.bytes() {
+                    stream.write_all(&[byte])?;
+                }
+            }
+            "late" => {
+                thread::sleep(Duration::from_millis(20));
+                stream.write_all(answer.as_bytes())?;
+            }
+            _ => {
+                print!("{answer}");
+                eprint!("{answer}");
+                stream.write_all(answer.as_bytes())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn count(word: String) -> String {
+    let mut tally = TALLY.lock().unwrap_or_else(PoisonError::into_inner);
+    let counts = tally.get_or_insert_default();
+    let count = counts.entry(word.clone()).or_default();
+    *count += 1;
+    format!("{word} {count}\n")
+}

@@ -1,0 +1,124 @@
+//! A program and all that it starts, so that none of it outlives the test.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::proc;
+
+/// Marks a program's environment, which all that it starts inherits.
+const MARK: &str = "HARNESS_GROUP";
+
+/// How long what was killed may take to disappear.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The groups that run now.
+static RUNNING: Mutex<BTreeSet<Group>> = Mutex::new(BTreeSet::new());
+
+/// A process group, and the mark that a process keeps if it leaves the group.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Group {
+    leader: u32,
+    mark: String,
+}
+
+/// What happens to all processes of a group.
+#[derive(Clone, Copy)]
+pub(crate) enum Signal {
+    Kill,
+    Stop,
+    Continue,
+}
+
+/// Lets `command` start as the leader of a group of its own, and gives the
+/// mark to hand to [`Group::register`].
+pub(crate) fn prepare(command: &mut Command) -> String {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let mark = format!("{}-{number}", std::process::id());
+    command.env(MARK, &mark);
+    #[cfg(unix)]
+    std::os::unix::process::CommandExt::process_group(command, 0);
+    mark
+}
+
+impl Group {
+    pub(crate) fn register(leader: u32, mark: String) -> Self {
+        let group = Self { leader, mark };
+        lock().insert(group.clone());
+        group
+    }
+
+    /// Signals the group. Nothing happens on Windows, which has no groups.
+    pub(crate) fn signal(&self, signal: Signal) {
+        #[cfg(unix)]
+        if let Some(leader) = pid(self.leader) {
+            use rustix::process::Signal as Unix;
+            let signal = match signal {
+                Signal::Kill => Unix::KILL,
+                Signal::Stop => Unix::STOP,
+                Signal::Continue => Unix::CONT,
+            };
+            // Fails only if nobody is left in the group.
+            let _ = rustix::process::kill_process_group(leader, signal);
+        }
+        #[cfg(not(unix))]
+        let _ = signal;
+    }
+
+    /// The processes that the leader started and that still run, wherever
+    /// they hide. `None` where the system does not tell: not on Linux.
+    pub(crate) fn others(&self) -> Option<Vec<u32>> {
+        let marked = proc::with_environment(&format!("{MARK}={}", self.mark))?;
+        Some(marked.into_iter().filter(|&p| p != self.leader).collect())
+    }
+
+    /// Kills the group, and who left it, and forgets it.
+    pub(crate) fn end(&self) {
+        self.signal(Signal::Kill);
+        // Who is killed may just have started another one; but nothing may
+        // keep a test for ever.
+        let until = Instant::now() + PATIENCE;
+        while let Some(others) = self.others().filter(|o| !o.is_empty())
+            && Instant::now() < until
+        {
+            for process in others {
+                kill(process);
+            }
+            std::thread::yield_now();
+        }
+        lock().remove(self);
+    }
+}
+
+/// Kills every program that was started in a group and still runs, and all
+/// that they started: for a handler of Ctrl-C, which they do not get.
+pub fn kill_all_groups() {
+    let running = lock().clone();
+    for group in running {
+        kill(group.leader);
+        group.end();
+    }
+}
+
+fn lock() -> std::sync::MutexGuard<'static, BTreeSet<Group>> {
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(unix)]
+fn pid(process: u32) -> Option<rustix::process::Pid> {
+    rustix::process::Pid::from_raw(process.cast_signed())
+}
+
+fn kill(process: u32) {
+    #[cfg(unix)]
+    if let Some(process) = pid(process) {
+        let signal = rustix::process::Signal::KILL;
+        // Fails only if it is gone.
+        let _ = rustix::process::kill_process(process, signal);
+    }
+    #[cfg(not(unix))]
+    let _ = process;
+}

@@ -1,0 +1,806 @@
+//! The checker is right about each stub, solution and typical mistake, and
+//! survives every program.
+
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+use std::{env, fs, thread};
+
+use assert_cmd::cargo::cargo_bin;
+use course::{
+    Attempt, Exercise, Options, Outcome, Target, check, exercises, find,
+    section,
+};
+use harness::{Lab, Result, Transcript, proc};
+use predicates::prelude::*;
+use predicates::str::contains;
+
+/// A correct program answers in time on any machine.
+const PATIENT: Duration = Duration::from_secs(20);
+/// What a mistake that ends in silence costs. Twice the usual would be safer
+/// and half of it faster; what comes before must be answered within it.
+const IMPATIENT: Duration = Duration::from_millis(1500);
+/// Most checks of mistakes wait, so more of them run at once than there are
+/// processors.
+const AT_ONCE: usize = 8;
+
+fn options(seed: u32, deadline: Duration) -> Options {
+    Options { seed, deadline }
+}
+
+fn all() -> Vec<Exercise> {
+    exercises().unwrap()
+}
+
+/// The folder of the examples, all built.
+fn examples() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let build = || course::compile(&["--examples"], false).unwrap();
+    BUILT.get_or_init(build).join("examples")
+}
+
+fn example(name: &str) -> Target {
+    command(name, &[])
+}
+
+fn command(name: &str, words: &[&str]) -> Target {
+    let name = format!("{name}{}", env::consts::EXE_SUFFIX);
+    let program = examples().join(name).into_os_string();
+    let words = words.iter().map(Into::into);
+    Target::Command(std::iter::once(program).chain(words).collect())
+}
+
+fn report(exercise: &Exercise, outcome: &Outcome) -> String {
+    let attempt = Attempt::Checked(outcome.clone().into());
+    anstream::adapter::strip_str(&course::show(exercise, &attempt)).to_string()
+}
+
+fn id(outcome: &Outcome) -> Option<&str> {
+    let (_, id) = outcome.verdict.as_ref()?.diagnosis.as_ref()?;
+    Some(id)
+}
+
+/// Runs `work` on each item, `threads` at once; gives the results in order.
+fn side_by_side<T: Sync, R: Send>(
+    threads: usize,
+    items: &[T],
+    work: impl Fn(&T) -> R + Sync,
+) -> Vec<R> {
+    let queue = Mutex::new(items.iter().enumerate());
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let run = || {
+        std::iter::from_fn(next)
+            .map(|(n, t)| (n, work(t)))
+            .collect()
+    };
+    let results: BTreeMap<usize, R> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads)
+            .map(|_| scope.spawn(|| -> Vec<_> { run() }))
+            .collect();
+        threads
+            .into_iter()
+            .flat_map(|t| t.join().unwrap())
+            .collect()
+    });
+    results.into_values().collect()
+}
+
+/// Each mistake with its exercise, its id, and what the checker said.
+fn mistakes() -> &'static [(Exercise, String, Outcome)] {
+    static CHECKED: OnceLock<Vec<(Exercise, String, Outcome)>> =
+        OnceLock::new();
+    CHECKED.get_or_init(|| {
+        let mut found = Vec::new();
+        for exercise in all() {
+            for mistake in exercise.mistakes().unwrap() {
+                found.push((exercise.clone(), mistake));
+            }
+        }
+        side_by_side(AT_ONCE, &found, |(exercise, mistake)| {
+            let target = example(&mistake.example);
+            let outcome = check(exercise, &target, options(7, IMPATIENT));
+            (exercise.clone(), mistake.id.clone(), outcome)
+        })
+    })
+}
+
+#[test]
+fn each_solution_passes_with_20_seeds() {
+    let runs: Vec<_> = all()
+        .into_iter()
+        .flat_map(|exercise| (1..=20).map(move |seed| (exercise.clone(), seed)))
+        .collect();
+    side_by_side(2, &runs, |(exercise, seed)| {
+        let target = example(exercise.stem());
+        let outcome = check(exercise, &target, options(*seed, PATIENT));
+        let text = report(exercise, &outcome);
+        assert!(outcome.verdict.is_none(), "{text}");
+    });
+}
+
+#[test]
+fn each_untouched_stub_compiles_fails_and_says_that_it_is_to_do() {
+    for exercise in all() {
+        if env::var_os("CI").is_some() {
+            assert!(exercise.is_untouched(), "{} is solved", exercise.stub());
+        }
+        // A learner's own work is not judged here.
+        if !exercise.is_untouched() {
+            continue;
+        }
+        let Ok(target) = exercise.build(false) else {
+            assert!(env::var_os("CI").is_none(), "{}", exercise.stub());
+            continue;
+        };
+        let outcome = check(&exercise, &target, options(1, IMPATIENT));
+        let text = report(&exercise, &outcome);
+        assert_eq!(id(&outcome), Some("still-to-do"), "{text}");
+    }
+}
+
+/// False if there are so many closed connections that the kernel keeps none:
+/// somebody else is at work on this machine.
+fn was_tried(mistake: &str, outcome: &Outcome) -> bool {
+    let skipped = outcome.skipped.first();
+    if let Some(skipped) = skipped {
+        eprintln!("{mistake} was not tried: {}", skipped.why);
+    }
+    skipped.is_none()
+}
+
+#[test]
+fn each_mistake_gets_exactly_its_own_diagnosis() {
+    let wrong: Vec<_> = mistakes()
+        .iter()
+        .filter(|(_, wanted, outcome)| id(outcome) != Some(wanted))
+        .filter(|(_, wanted, outcome)| was_tried(wanted, outcome))
+        .map(|(exercise, wanted, outcome)| {
+            format!("{wanted}:\n{}", report(exercise, outcome))
+        })
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+#[test]
+fn each_mistake_is_close_to_the_solution() {
+    for (exercise, id, _) in mistakes() {
+        let read = |name: &str| {
+            let folder = harness::root().join("crates/exercises/examples");
+            fs::read_to_string(folder.join(name)).unwrap()
+        };
+        let solution = read(&format!("{}.rs", exercise.stem()));
+        let mistake = read(&format!("{}-{id}.rs", exercise.stem()));
+        let lines = |text: &str| {
+            text.lines()
+                .filter(|line| !line.starts_with("//!"))
+                .map(|line| line.trim().to_owned())
+                .fold(BTreeMap::<_, i32>::new(), |mut lines, line| {
+                    *lines.entry(line).or_default() += 1;
+                    lines
+                })
+        };
+        let (solution, mistake) = (lines(&solution), lines(&mistake));
+        let only = |a: &BTreeMap<String, i32>, b: &BTreeMap<String, i32>| {
+            a.iter()
+                .map(|(line, n)| (n - b.get(line).unwrap_or(&0)).max(0))
+                .sum::<i32>()
+        };
+        let far = only(&mistake, &solution).max(only(&solution, &mistake));
+        assert!(far <= 6, "{}-{id}: {far} lines", exercise.stem());
+    }
+}
+
+/// The first step and the last are the same for all exercises, and failed by
+/// hostile programs.
+const COMMON_STEPS: [&str; 2] = [
+    "the program starts and says where it listens",
+    "it still runs, and leaves nothing behind",
+];
+
+#[test]
+fn each_step_is_the_first_to_fail_for_some_mistake() {
+    for exercise in all() {
+        let target = example(exercise.stem());
+        let outcome = check(&exercise, &target, options(1, PATIENT));
+        let tripped: BTreeSet<_> = mistakes()
+            .iter()
+            .filter(|(other, _, _)| other.stem() == exercise.stem())
+            .flat_map(|(_, _, outcome)| {
+                let failed = outcome.verdict.as_ref().map(|v| v.step);
+                failed
+                    .into_iter()
+                    .chain(outcome.skipped.iter().map(|s| s.step))
+            })
+            .chain(COMMON_STEPS)
+            .collect();
+        let untripped: Vec<_> = outcome
+            .passed
+            .iter()
+            .filter(|step| !tripped.contains(*step))
+            .collect();
+        assert!(untripped.is_empty(), "{}: {untripped:?}", exercise.stem());
+    }
+}
+
+#[test]
+fn each_diagnosis_has_a_heading_and_a_mistake() {
+    for exercise in all() {
+        let page = harness::root().join(exercise.page());
+        let page = fs::read_to_string(page).unwrap();
+        let (_, diagnoses) = page
+            .split_once("\n## What the checker may tell you\n")
+            .unwrap_or_else(|| panic!("{} has no diagnoses", exercise.page()));
+        let headings: BTreeSet<_> = diagnoses
+            .lines()
+            .filter(|line| line.starts_with("### "))
+            .map(|line| {
+                let id = line
+                    .split_once("{#")
+                    .and_then(|(_, id)| id.strip_suffix('}'));
+                id.unwrap_or_else(|| panic!("no id: {line}")).to_owned()
+            })
+            .collect();
+        let mistakes: BTreeSet<_> = exercise
+            .mistakes()
+            .unwrap()
+            .into_iter()
+            .map(|mistake| mistake.id)
+            .collect();
+        assert_eq!(headings, mistakes, "{}", exercise.page());
+        for id in &mistakes {
+            let section = section(exercise.stem(), id).unwrap();
+            assert!(!section.markdown.is_empty(), "{id} says nothing");
+        }
+    }
+}
+
+/// The words between quotation marks in a script that look like an id.
+#[test]
+fn each_diagnosis_in_a_script_has_a_heading() {
+    let ids: BTreeSet<_> = all()
+        .iter()
+        .flat_map(|exercise| exercise.mistakes().unwrap())
+        .map(|mistake| mistake.id)
+        .collect();
+    let stems: BTreeSet<_> =
+        all().iter().map(|e| e.stem().to_owned()).collect();
+    let folder = harness::root().join("crates/course/src/scripts");
+    let mut found = BTreeSet::new();
+    for file in fs::read_dir(folder).unwrap() {
+        let text = fs::read_to_string(file.unwrap().path()).unwrap();
+        let words = text.split('"').skip(1).step_by(2).filter(|word| {
+            word.contains('-')
+                && word.starts_with(|c: char| c.is_ascii_lowercase())
+                && word.chars().all(|c| c == '-' || c.is_ascii_lowercase())
+        });
+        found.extend(words.map(str::to_owned));
+    }
+    assert!(!found.is_empty());
+    let lost: Vec<_> = found
+        .difference(&ids)
+        .filter(|id| !stems.contains(*id))
+        .collect();
+    assert!(lost.is_empty(), "no example and no heading: {lost:?}");
+}
+
+/// What the checker says of programs that go wrong beside the exercise.
+const HOSTILE: [(&str, &str, &str); 16] = [
+    ("exits-at-once", COMMON_STEPS[0], "ended-by-itself"),
+    ("panics-at-once", COMMON_STEPS[0], "ended-by-itself"),
+    ("says-nothing", COMMON_STEPS[0], "says-nothing"),
+    ("talks-first", COMMON_STEPS[0], "first-line"),
+    ("floods-at-once", COMMON_STEPS[0], "floods"),
+    (
+        "ignores-its-argument",
+        COMMON_STEPS[0],
+        "ignores-its-argument",
+    ),
+    (
+        "listens-everywhere",
+        COMMON_STEPS[0],
+        "ignores-its-argument",
+    ),
+    ("lies", "a client's words are counted", "nobody-listens"),
+    ("exits", "a client's words are counted", "ended-by-itself"),
+    ("floods", "a client's words are counted", "floods"),
+    ("floods-stderr", "a client's words are counted", "floods"),
+    ("hangs", "a client's words are counted", "hangs"),
+    ("spins", "a client's words are counted", "hangs"),
+    ("floods-its-client", "a client's words are counted", ""),
+    ("hangs-up", "a client's words are counted", ""),
+    ("is-a-daemon", COMMON_STEPS[1], "leaves-children"),
+];
+
+#[test]
+fn a_hostile_program_is_told_apart_and_ended() {
+    let exercise = find("03-threaded").unwrap();
+    side_by_side(AT_ONCE, &HOSTILE, |(mode, step, wanted)| {
+        // Another language on another system: a daemon is told by its group.
+        if *mode == "is-a-daemon" && !cfg!(target_os = "linux") {
+            return;
+        }
+        let target = command("hostile", &[mode]);
+        let outcome = check(&exercise, &target, options(1, IMPATIENT));
+        let text = report(&exercise, &outcome);
+        let verdict = outcome.verdict.as_ref();
+        assert_eq!(verdict.map(|v| v.step), Some(*step), "{mode}: {text}");
+        assert_eq!(id(&outcome).unwrap_or(""), *wanted, "{mode}: {text}");
+        if wanted.is_empty() {
+            assert!(text.contains("No known mistake looks like this"));
+        } else {
+            let section = section("contract", wanted).unwrap();
+            assert!(text.contains(&section.title), "{mode}: {text}");
+        }
+        assert!(outcome.took < PATIENT, "{mode}: {:?}", outcome.took);
+    });
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn no_process_is_left_behind() {
+    let exercise = find("03-threaded").unwrap();
+    let mark = "EXERCISES_TEST=no_process_is_left_behind";
+    let left = || proc::with_environment(mark).unwrap();
+    for (mode, wanted) in [
+        ("runs-away", Some("leaves-children")),
+        ("is-a-daemon", Some("leaves-children")),
+        ("takes-children-along", None),
+    ] {
+        let Target::Command(words) = command("hostile", &[mode]) else {
+            continue;
+        };
+        let words = ["env".into(), mark.into()].into_iter().chain(words);
+        let target = Target::Command(words.collect());
+        let outcome = check(&exercise, &target, options(1, PATIENT));
+        let text = report(&exercise, &outcome);
+        assert_eq!(id(&outcome), wanted, "{mode}: {text}");
+        assert_eq!(left(), Vec::<u32>::new(), "{mode}");
+    }
+}
+
+#[test]
+fn odd_but_correct_programs_pass() {
+    let exercise = find("3").unwrap();
+    side_by_side(2, &["byte-by-byte", "late", "talkative"], |mode| {
+        let target = command("odd", &[mode]);
+        let outcome = check(&exercise, &target, options(1, PATIENT));
+        let text = report(&exercise, &outcome);
+        assert!(outcome.verdict.is_none(), "{text}");
+    });
+}
+
+#[test]
+#[ignore = "needs python3"]
+fn a_python_program_passes() {
+    let exercise = find("3").unwrap();
+    let file = harness::root().join("crates/exercises/examples/03-threaded.py");
+    let target = Target::Command(vec!["python3".into(), file.into()]);
+    for seed in 1..=5 {
+        let outcome = check(&exercise, &target, options(seed, PATIENT));
+        let text = report(&exercise, &outcome);
+        assert!(outcome.verdict.is_none(), "{text}");
+    }
+}
+
+#[test]
+fn a_program_that_does_not_exist_is_said_to_be_missing() {
+    let exercise = find("3").unwrap();
+    let target = Target::Command(vec!["no-such-program".into()]);
+    let outcome = check(&exercise, &target, options(1, PATIENT));
+    assert_eq!(id(&outcome), Some("cannot-start"));
+}
+
+#[test]
+fn a_server_that_runs_already_is_checked_and_what_needs_a_restart_skipped()
+-> Result {
+    let lab = Lab::new();
+    for exercise in all() {
+        let Target::Command(words) = example(exercise.stem()) else {
+            continue;
+        };
+        let program = PathBuf::from(&words[0]);
+        let mut server = lab.start("server", &program, &["127.0.0.1:0"])?;
+        let target = Target::At(server.listening()?);
+        let outcome = check(&exercise, &target, options(1, PATIENT));
+        let text = report(&exercise, &outcome);
+        assert!(outcome.verdict.is_none(), "{text}");
+        let skips = matches!(
+            exercise.stem(),
+            "01-single-client" | "02-reuse-addr" | "06-socketserver"
+        );
+        assert_eq!(!outcome.skipped.is_empty(), skips, "{text}");
+        assert_eq!(text.contains("skipped"), skips, "{text}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_same_seed_sends_the_same_words() {
+    let exercise = find("3").unwrap();
+    let sent = |seed| {
+        let target = example("03-threaded");
+        let outcome = check(&exercise, &target, options(seed, PATIENT));
+        let events = outcome.timeline.iter().map(|e| e.what.to_string());
+        events
+            .filter(|what| what.starts_with("sent"))
+            .collect::<Vec<_>>()
+    };
+    let first = sent(5);
+    assert_eq!(sent(5), first);
+    assert_ne!(sent(6), first);
+}
+
+#[test]
+fn what_a_failed_check_says_fits_into_80_columns_and_is_all_there() {
+    for (exercise, id, outcome) in mistakes() {
+        let text = report(exercise, outcome);
+        for line in text.lines().filter(|l| !l.contains("cargo run")) {
+            let columns: usize =
+                line.chars().map(|c| 1 + usize::from(c >= '\u{1100}')).sum();
+            assert!(columns <= 80, "{columns}: {line}");
+        }
+        if outcome.verdict.is_none() && !outcome.skipped.is_empty() {
+            continue;
+        }
+        let title = section(exercise.stem(), id).unwrap().title;
+        let number = exercise.number().unwrap();
+        for part in [
+            format!("\n  FAILED  {}\n", outcome.verdict.as_ref().unwrap().step),
+            "\nWhat happened (in seconds".to_owned(),
+            "  program  started: ".to_owned(),
+            format!("\n{title}\n"),
+            format!("Read     {}#{id}\n", exercise.page()),
+            format!("Again    cargo course demo {number} {id} --seed 7\n"),
+            "By hand  cargo run -p exercises --example ".to_owned(),
+            "cargo run -p probe -- ".to_owned(),
+        ] {
+            // A long timeline has forgotten its beginning.
+            if part.contains("started") && text.contains("earlier events") {
+                continue;
+            }
+            assert!(text.contains(&part), "no {part:?} in\n{text}");
+        }
+        assert!(!text.contains('\x1b'), "{text:?}");
+    }
+}
+
+#[test]
+fn cargo_test_leaves_out_the_stubs_and_nothing_else() {
+    let made = assert_cmd::Command::new(env!("CARGO"))
+        .current_dir(harness::root())
+        .args(["metadata", "--no-deps", "--offline", "--format-version=1"])
+        .assert()
+        .success();
+    let metadata: serde_json::Value =
+        serde_json::from_slice(&made.get_output().stdout).unwrap();
+    let default = metadata["workspace_default_members"].as_array().unwrap();
+    for package in metadata["packages"].as_array().unwrap() {
+        let left_out = !default.contains(&package["id"]);
+        assert_eq!(left_out, package["name"] == "exercises", "{package}");
+    }
+}
+
+// The program itself.
+
+fn course() -> assert_cmd::Command {
+    let mut command = assert_cmd::Command::new(cargo_bin!("course"));
+    command.timeout(3 * PATIENT);
+    command
+}
+
+fn solution(stem: &str) -> std::ffi::OsString {
+    match example(stem) {
+        Target::Command(mut words) => words.remove(0),
+        Target::At(_) => unreachable!(),
+    }
+}
+
+#[test]
+fn a_check_exits_with_0_or_1_and_a_wrong_command_line_with_2() {
+    let program = solution("05-udp");
+    course()
+        .args(["check", "5", "--"])
+        .arg(&program)
+        .assert()
+        .success();
+    course()
+        .args(["check", "1", "--deadline", "0.5", "--"])
+        .arg(&program)
+        .assert()
+        .code(1)
+        .stdout(contains("FAILED"));
+    course()
+        .args(["check", "5", "--deadline", "no"])
+        .assert()
+        .code(2);
+    course()
+        .args(["check", "5", "--at", "127.0.0.1:9", "--", "x"])
+        .assert()
+        .code(2);
+    course().args(["check", "77"]).assert().code(1).stderr(
+        contains("there is no exercise 77").and(contains("03-threaded")),
+    );
+    course().args(["demo", "3", "no-such-id"]).assert().code(1);
+}
+
+#[test]
+fn without_a_terminal_there_is_no_colour() {
+    course()
+        .args(["check", "5", "--"])
+        .arg(solution("05-udp"))
+        .assert()
+        .stdout(contains("\x1b").not());
+    course()
+        .args(["check", "5", "--"])
+        .arg(solution("05-udp"))
+        .env("CLICOLOR_FORCE", "1")
+        .assert()
+        .stdout(contains("\x1b"));
+    course()
+        .args(["check", "5", "--"])
+        .arg(solution("05-udp"))
+        .env("NO_COLOR", "1")
+        .assert()
+        .stdout(contains("\x1b").not());
+}
+
+#[test]
+fn help_says_what_each_command_does() {
+    for command in ["check", "watch", "demo", "report", "book"] {
+        course()
+            .arg("--help")
+            .assert()
+            .success()
+            .stdout(contains(format!("  {command} ")));
+        course().args([command, "--help"]).assert().success();
+    }
+}
+
+#[test]
+fn a_demonstration_lists_the_mistakes_and_shows_one() {
+    course()
+        .args(["demo", "3"])
+        .assert()
+        .success()
+        .stdout(contains("one-at-a-time             One client at a time"));
+    course()
+        .args(["demo", "3", "not-shared"])
+        .assert()
+        .success()
+        .stdout(contains("Each client counts alone"));
+}
+
+#[test]
+fn the_list_names_each_exercise_and_the_next_step() {
+    let list = course().assert().success();
+    let text = String::from_utf8_lossy(&list.get_output().stdout).into_owned();
+    for exercise in all() {
+        assert!(text.contains(exercise.stem()), "{text}");
+        assert!(text.contains(&exercise.subject()), "{text}");
+    }
+    assert!(text.contains("Next: ") || text.contains("All exercises pass"));
+}
+
+#[test]
+fn the_report_is_json_in_exercisms_format_and_a_table() {
+    let made = course()
+        .args(["report", "--deadline", "1"])
+        .assert()
+        .success();
+    let report: serde_json::Value =
+        serde_json::from_slice(&made.get_output().stdout).unwrap();
+    assert_eq!(report["version"], 2);
+    assert!(["pass", "fail"].contains(&report["status"].as_str().unwrap()));
+    assert_eq!(report["max_score"], all().len());
+    let tests = report["tests"].as_array().unwrap();
+    let passes = tests.iter().filter(|t| t["status"] == "pass").count();
+    assert_eq!(report["score"], passes);
+    for (exercise, test) in all().iter().zip(tests) {
+        assert_eq!(test["name"], exercise.stem());
+        if exercise.is_untouched() && test["status"] == "fail" {
+            let message = test["message"].as_str().unwrap();
+            assert!(message.starts_with("still-to-do: "), "{message}");
+        }
+    }
+    course()
+        .args(["report", "--markdown", "--deadline", "1"])
+        .assert()
+        .success()
+        .stdout(contains("| 03-threaded | ").and(contains("Score: ")));
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_ends_a_watch_and_what_it_checks() -> Result {
+    let lab = Lab::new();
+    let folder = env::temp_dir().join(format!("watch-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    // Its time of change is looked at, and it is run: a copy will do.
+    let watched = folder.join("hostile");
+    fs::copy(solution("hostile"), &watched).unwrap();
+    let program = watched.to_str().unwrap();
+    let args = ["watch", "3", "--deadline", "19", "--", program, "hangs"];
+    let mut watch = lab.start("watch", cargo_bin!("course"), &args)?;
+    let mark = "hangs";
+    let child = || child_with(mark, program);
+    lab.wait_until("start the program", || child().is_some())?;
+    interrupt(&watch);
+    watch.expect_error("Stopped.\n")?;
+    watch.expect_exit(0)?;
+    lab.wait_until("end the program", || child().is_none())?;
+
+    let args = ["watch", "3", "--", program, "exits"];
+    let mut watch = lab.start("watch", cargo_bin!("course"), &args)?;
+    watch.expect("Ctrl-C ends it.\n")?;
+    let file = fs::File::options().append(true).open(&watched).unwrap();
+    file.set_modified(std::time::SystemTime::UNIX_EPOCH)
+        .unwrap();
+    watch.expect("FAILED")?;
+    watch.expect("Ctrl-C ends it.\n")?;
+    interrupt(&watch);
+    watch.expect_exit(0)?;
+    let _ = fs::remove_dir_all(&folder);
+    Ok(())
+}
+
+#[cfg(unix)]
+fn interrupt(program: &harness::Program) {
+    let id = program.id().to_string();
+    let said = std::process::Command::new("kill")
+        .args(["-INT", &id])
+        .status();
+    assert!(said.unwrap().success());
+}
+
+/// True if a process runs whose command line holds both words.
+#[cfg(unix)]
+fn child_with(mode: &str, program: &str) -> Option<()> {
+    let out = std::process::Command::new("ps")
+        .args(["-A", "-ww", "-o", "args="])
+        .output()
+        .unwrap();
+    let list = String::from_utf8_lossy(&out.stdout).into_owned();
+    let wanted = format!("{program} {mode} ");
+    list.lines()
+        .any(|line| line.starts_with(&wanted))
+        .then_some(())
+}
+
+// The sessions on the book's pages.
+
+/// What was said, by whom, without times.
+fn session(lab: &Lab) -> String {
+    let events = lab.timeline().events();
+    let width = events.iter().map(|e| e.who.len()).max().unwrap_or(0);
+    events
+        .iter()
+        .map(|e| format!("{:width$}  {}\n", e.who, e.what))
+        .filter(|line| !line.contains("  started: "))
+        .collect()
+}
+
+#[test]
+fn each_page_shows_a_recorded_session() -> Result {
+    for exercise in all() {
+        let lab = Lab::new();
+        let path = PathBuf::from(solution(exercise.stem()));
+        let mut program = lab.start("program", &path, &["127.0.0.1:0"])?;
+        let addr = program.listening()?;
+        match exercise.stem() {
+            "01-single-client" => {
+                let mut a = lab.connect("a", addr)?;
+                for (line, answer) in
+                    [("hello\n", "5 hello\n"), ("你好\n", "2 你好\n")]
+                {
+                    a.send(line)?;
+                    a.expect(answer)?;
+                }
+                a.half_close()?;
+                a.expect_end()?;
+            }
+            "02-reuse-addr" => {
+                for (name, greeting) in
+                    [("a", "you are visitor 1\n"), ("b", "you are visitor 2\n")]
+                {
+                    let mut visitor = lab.connect(name, addr)?;
+                    visitor.expect(greeting)?;
+                    visitor.expect_end()?;
+                }
+            }
+            "03-threaded" => {
+                let mut a = lab.connect("a", addr)?;
+                let mut b = lab.connect("b", addr)?;
+                a.send("tea\n")?;
+                a.expect("tea 1\n")?;
+                b.send("tea\n")?;
+                b.expect("tea 2\n")?;
+                a.send("milk\n")?;
+                a.expect("milk 1\n")?;
+            }
+            "04-thread-pool" => {
+                let mut served = Vec::new();
+                for name in ["a", "b", "c"] {
+                    let mut client = lab.connect(name, addr)?;
+                    client.expect("ready\n")?;
+                    served.push(client);
+                }
+                let mut d = lab.connect("d", addr)?;
+                served[0].send("abc\n")?;
+                served[0].expect("cba\n")?;
+                served[0].half_close()?;
+                served[0].expect_end()?;
+                d.expect("ready\n")?;
+            }
+            "05-udp" => {
+                let a = lab.udp("a", addr)?;
+                a.send("abc")?;
+                a.expect("3 cba")?;
+                let b = lab.udp("b", addr)?;
+                b.send("")?;
+                b.expect("0 ")?;
+            }
+            "06-socketserver" => {
+                let mut a = lab.connect("a", addr)?;
+                a.send("1 2 39\n")?;
+                a.expect("42\n")?;
+                program.end_input();
+                program.expect_line("shutting down")?;
+                a.send("20 1\n")?;
+                a.expect("21\n")?;
+                a.half_close()?;
+                program.expect_exit(0)?;
+            }
+            stem => panic!("{stem}: no session"),
+        }
+        let scene = format!("exercise-{}", exercise.stem());
+        let mut transcript = Transcript::new(&lab, &scene, addr);
+        transcript.text("session", &session(&lab));
+        transcript.check()?;
+    }
+    Ok(())
+}
+
+#[test]
+#[ignore = "takes minutes: run it alone, with both cores busy"]
+fn a_hundred_times_under_load_nothing_changes() {
+    let exercises = all();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(2, usize::from) {
+            scope.spawn(|| {
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        let runs: Vec<_> = (1..=100).collect();
+        let bad: Vec<_> = side_by_side(4, &runs, |&seed| {
+            let mut bad = Vec::new();
+            for exercise in &exercises {
+                let target = example(exercise.stem());
+                let outcome = check(exercise, &target, options(seed, PATIENT));
+                if outcome.verdict.is_some() {
+                    bad.push(report(exercise, &outcome));
+                }
+                for mistake in exercise.mistakes().unwrap() {
+                    let target = example(&mistake.example);
+                    let deadline = Duration::from_secs(2);
+                    let outcome =
+                        check(exercise, &target, options(seed, deadline));
+                    if id(&outcome) != Some(&mistake.id)
+                        && was_tried(&mistake.id, &outcome)
+                    {
+                        bad.push(report(exercise, &outcome));
+                    }
+                }
+            }
+            bad
+        });
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        let bad = bad.concat();
+        assert!(bad.is_empty(), "{}: {}", bad.len(), bad.join("\n\n"));
+    });
+}
