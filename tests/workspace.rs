@@ -257,7 +257,7 @@ fn function(file: &Path, name: &str) -> String {
 }
 
 /// What stands in several programs because each stands alone.
-const COPIES: [(&str, &[&str]); 6] = [
+const COPIES: [(&str, &[&str]); 7] = [
     (
         "accept",
         &[
@@ -266,6 +266,10 @@ const COPIES: [(&str, &[&str]); 6] = [
             "03-threaded/src/main.rs",
             "04-thread-pool/src/main.rs",
         ],
+    ),
+    (
+        "echo",
+        &["03-threaded/src/main.rs", "06-socketserver/src/main.rs"],
     ),
     ("converse", &SERVERS_WITH_AN_OPERATOR),
     ("show", &SERVERS_WITH_AN_OPERATOR),
