@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use flows::draw::{self, Layout};
@@ -264,6 +265,42 @@ fn each_step_has_words_and_something_to_see() -> Result<()> {
             }
         }
         assert!(flow.steps.last().is_some_and(|s| s.reading.is_some()));
+    }
+    Ok(())
+}
+
+/// The programs' sources below a folder, without any white space.
+fn sources(folder: &Path) -> Result<String> {
+    let mut text = String::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            text.push_str(&sources(&path)?);
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            text.extend(fs::read_to_string(path)?.split_whitespace());
+        }
+    }
+    Ok(text)
+}
+
+#[test]
+fn each_line_of_rust_stands_in_a_program_that_is_played() -> Result<()> {
+    let mut text = String::new();
+    for entry in fs::read_dir(harness::root().join("crates"))? {
+        let package = entry?.path();
+        let name = package.file_name().unwrap_or_default().to_string_lossy();
+        if name == "probe" || name.starts_with(|c: char| c.is_ascii_digit()) {
+            text.push_str(&sources(&package.join("src"))?);
+        }
+    }
+    for flow in flows()? {
+        for step in &flow.steps {
+            for line in step.rust.split("; ") {
+                let bare: String = line.split_whitespace().collect();
+                let place = format!("{}: {}", flow.name, step.title);
+                assert!(text.contains(&bare), "{place}: {line}");
+            }
+        }
     }
     Ok(())
 }

@@ -14,7 +14,7 @@ pub fn listens() -> Vec<Telling> {
             "The server listens",
             "The four calls of one line of Rust, and then it waits.",
         )
-        .rust("TcpListener::bind(&*addr), listener.accept()")
+        .rust("TcpListener::bind(&*addr); listener.accept()")
         .python("server.bind(addr); server.listen(); server.accept()")
         .call("server", "socket")
         .call("server", "setsockopt")

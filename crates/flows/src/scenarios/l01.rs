@@ -278,7 +278,7 @@ fn conversation(play: &mut Play) -> Result<()> {
                 "The end of the stream. It is not an empty message, and it \
                  will not go away: each further recv would return 0 at once.",
             )
-            .rust("if count == 0 { return Ok(Closed::ByPeer) }")
+            .rust("if count == 0")
             .python("if not data: break")
             .call("server", "recvfrom"),
             step(
@@ -288,7 +288,7 @@ fn conversation(play: &mut Play) -> Result<()> {
                  client's. The connection is over on this side as soon as \
                  this FIN is acknowledged.",
             )
-            .rust("drop(stream), at the end of converse")
+            .rust("fn converse(mut stream: TcpStream) -> io::Result<Closed>")
             .python("conn.close()")
             .call("server", "close")
             .packet("client", Server, "FIN, ACK", CLOSING)
@@ -556,6 +556,7 @@ fn unread(play: &mut Play) -> Result<()> {
                  one reads the keyboard, so it can speak without waiting for \
                  an answer.",
             )
+            .rust("TcpStream::connect(peer)")
             .call("probe's socket", "setsockopt")
             .call("probe's socket", "setsockopt")
             .call("probe's socket", "recvfrom"),
@@ -563,7 +564,7 @@ fn unread(play: &mut Play) -> Result<()> {
                 "It sends a first line",
                 "Four bytes. The server is woken in accept and then in recv.",
             )
-            .rust("stream.write_all(&line)?")
+            .rust("(&self.socket).write(piece)")
             .python("client.sendall(line)")
             .act("probe's keyboard", "the person types one")
             .call("probe's keyboard", "read")
@@ -642,7 +643,7 @@ fn unread(play: &mut Play) -> Result<()> {
                 "FIN comes behind the ten bytes, and must wait like them: the \
                  end of the stream is read after everything before it.",
             )
-            .rust("stream.shutdown(Shutdown::Write)")
+            .rust("self.socket.shutdown(Shutdown::Write)")
             .python("client.shutdown(socket.SHUT_WR)")
             .act("probe's keyboard", "the person types Ctrl-D")
             .call("probe's keyboard", "read")
@@ -728,7 +729,7 @@ fn unread(play: &mut Play) -> Result<()> {
                 "The FIN is read. The server's own FIN ends the other \
                  direction, and the client ends.",
             )
-            .rust("if count == 0 { return Ok(Closed::ByPeer) }")
+            .rust("if count == 0")
             .python("if not data: break")
             .call("server", "recvfrom")
             .call("server", "close")
@@ -759,7 +760,7 @@ fn types(text: &str, bytes: usize) -> Telling {
         "Send returns at once. The server's kernel takes the bytes, although \
          its program does not ask for them.",
     )
-    .rust("stream.write_all(&line)?")
+    .rust("(&self.socket).write(piece)")
     .python("client.sendall(line)")
     .act("probe's keyboard", &format!("the person types {text}"))
     .call("probe's keyboard", "read")

@@ -36,7 +36,7 @@ fn over_tcp(play: &mut Play) -> Result<()> {
                 "The server listens",
                 "The transport makes the listener, as in lesson 02.",
             )
-            .rust("Server::<Tcp, _, _>::bind(addr, &options, process, Echo)")
+            .rust("Server::<T, P, _>::bind(addr, &options, process, Echo)")
             .python("socketserver.ThreadingTCPServer(addr, Echo)")
             .call("server", "socket")
             .call("server", "setsockopt")
@@ -152,7 +152,7 @@ fn over_udp(play: &mut Play) -> Result<()> {
                 "The server gets its port",
                 "The same server with another transport: no listen.",
             )
-            .rust("Server::<Udp, _, _>::bind(addr, &options, process, Echo)")
+            .rust("Server::<T, P, _>::bind(addr, &options, process, Echo)")
             .python("socketserver.UDPServer(addr, Echo)")
             .call("server", "socket")
             .call("server", "bind")
