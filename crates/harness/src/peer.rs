@@ -45,7 +45,9 @@ impl Peer {
         stream.set_nodelay(true)?;
         let what = What::Connected {
             from: stream.local_addr()?.to_string(),
-            to: stream.peer_addr()?.to_string(),
+            // Unknown if the other side has reset the connection already:
+            // the next step will meet that.
+            to: stream.peer_addr().map_or("?".into(), |to| to.to_string()),
         };
         lab.timeline.add(name, what);
         Ok(Self {
