@@ -9,7 +9,8 @@
 //! lines between `// ANCHOR: accept` and `// ANCHOR_END: accept`. An anchor is
 //! named after an identifier or an idea, never `here`, is used by some page,
 //! and a lesson's file has at most four. Line ranges are refused, for they
-//! move. A recording is a file in `docs/transcripts/`.
+//! move. A recording is a file in `docs/transcripts/`; a figure, one in
+//! `docs/flows/`, is drawn by `crates/flows` (see `tests/flows.rs`).
 //!
 //! **Fences** in a lesson's chapter: `rust`, `text` and `console` hold
 //! includes only; `sh` holds commands to type, one a line, without a prompt;
