@@ -359,7 +359,13 @@ fn signal(program: &Program, name: &str) {
 #[cfg(target_os = "linux")]
 fn ctrl_c_cuts_off_all_clients() -> Result {
     let lab = Lab::new();
-    let (mut server, addr) = start_server(&lab)?;
+    // A job in a shell's background ignores SIGINT, and so does what it starts;
+    // these tests may be such a job.
+    let mut command = Command::new("env");
+    command.arg("--default-signal=INT");
+    command.arg(server_path()).arg("127.0.0.1:0");
+    let mut server = lab.start_command("server", command)?;
+    let addr = server.listening()?;
     let mut a = lab.connect("a", addr)?;
     let mut b = lab.connect("b", addr)?;
     still_served(&mut a)?;

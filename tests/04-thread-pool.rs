@@ -571,7 +571,13 @@ fn out_of_descriptors_it_serves_again_when_a_client_leaves() -> Result {
 #[cfg(unix)]
 fn ctrl_c_cuts_off_all_clients() -> Result {
     let lab = Lab::new();
-    let (mut server, addr) = start_server(&lab, NO_DEADLINE)?;
+    // A job in a shell's background ignores SIGINT, and so does what it starts;
+    // these tests may be such a job.
+    let mut command = Command::new("env");
+    command.arg("--default-signal=INT").arg(server_path());
+    command.args(["127.0.0.1:0", NO_DEADLINE]);
+    let mut server = lab.start_command("server", command)?;
+    let addr = server.listening()?;
     let mut served = occupy_workers(&lab, addr)?;
     let mut waiting = lab.connect("waiting", addr)?;
     waiting.send("is anybody there?")?;
