@@ -1140,7 +1140,7 @@ fn a_failing_accept_is_said_once_and_tried_again() -> Result {
     let lab = Lab::new();
     let (mut server, addr) = start(&lab, Reuse)?;
     // Linux has reserved the first client's descriptor already.
-    proc::leave_descriptors(server.id(), 0).expect("prlimit");
+    proc::leave_descriptors(server.id(), 0).expect("a soft limit");
     good_client_is_served(&lab, &mut server, addr)?;
     let mut a = lab.connect("a", addr)?;
     a.send("hello\n")?;
@@ -1150,7 +1150,7 @@ fn a_failing_accept_is_said_once_and_tried_again() -> Result {
     let first = pauses();
     lab.wait_until("five more attempts", || pauses() >= first + 5)?;
 
-    proc::leave_descriptors(server.id(), 1).expect("prlimit");
+    proc::leave_descriptors(server.id(), 1).expect("a soft limit");
     server.expect("received: hello\nreply> ")?;
     server.type_line("at last");
     a.expect("at last\n")?;

@@ -263,12 +263,10 @@ fn five_hundred_clients_are_served_at_once() -> Result {
 /// True if this process, and what it starts, may have `count` descriptors;
 /// raises the limit where that is allowed.
 fn can_open(count: usize) -> bool {
+    let count = count as u64;
     let able = match descriptor_limit() {
         Some(limit) if limit >= count => true,
-        Some(_) => {
-            let enough = format!("--nofile={count}:");
-            proc::limit(process::id(), &enough).is_ok()
-        }
+        Some(_) => proc::limit_descriptors(process::id(), count).is_ok(),
         None => cfg!(windows),
     };
     if !able {
@@ -278,7 +276,7 @@ fn can_open(count: usize) -> bool {
 }
 
 /// How many descriptors this process may have, on Linux.
-fn descriptor_limit() -> Option<usize> {
+fn descriptor_limit() -> Option<u64> {
     let limits = fs::read_to_string("/proc/self/limits").ok()?;
     let line = limits.lines().find(|l| l.starts_with("Max open files"))?;
     line.split_whitespace().nth(3)?.parse().ok()
@@ -427,7 +425,7 @@ fn a_hundred_hang_ups_cost_no_processor_time() -> Result {
         server.expect(" closed the connection after 0 bytes\n")?;
     }
     good_client_is_served(&lab, addr)?;
-    let used = proc::cpu_time(server.id()).unwrap_or_default();
+    let used = proc::cpu_time(server.id()).expect("this is Linux");
     assert!(used < Duration::from_millis(500), "used {used:?}");
     Ok(())
 }
@@ -511,7 +509,7 @@ fn out_of_descriptors_it_pauses_and_serves_again_when_some_leave() -> Result {
     const SERVED: usize = 28;
     let lab = Lab::new();
     let (mut server, addr) = start_server(&lab)?;
-    proc::leave_descriptors(server.id(), SERVED).expect("prlimit");
+    proc::leave_descriptors(server.id(), SERVED).expect("a soft limit");
     let mut clients = (0..60)
         .map(|_| lab.connect("one of 60", addr))
         .collect::<Result<Vec<_>>>()?;
@@ -527,7 +525,8 @@ fn out_of_descriptors_it_pauses_and_serves_again_when_some_leave() -> Result {
     })?;
     let used = proc::cpu_time(server.id()).zip(cpu_before);
     let used = used.map(|(now, before)| now - before);
-    assert!(used <= Some(Duration::from_millis(50)), "used {used:?}");
+    let used = used.expect("this is Linux");
+    assert!(used <= Duration::from_millis(50), "used {used:?}");
     for client in &waiting {
         assert!(client.has_nothing()?, "served without a descriptor");
     }
@@ -563,7 +562,7 @@ fn a_client_without_a_descriptor_waits_on_the_page() -> Result {
     let refused = "cannot accept a client, trying again: ";
     let lab = Lab::new();
     let (mut server, addr) = start_server_on_one_pipe(&lab)?;
-    proc::leave_descriptors(server.id(), 2).expect("prlimit");
+    proc::leave_descriptors(server.id(), 2).expect("a soft limit");
     let mut clients = Vec::new();
     for name in ["first", "second"] {
         let mut client = start_client(&lab, name, addr)?;
@@ -605,7 +604,7 @@ fn a_thread_that_cannot_be_spawned_costs_that_client_only() -> Result {
     let wanted =
         format!("{}: turned away, no thread for it: ", a.local_addr()?);
     assert!(complaint.starts_with(&wanted), "{complaint}");
-    proc::limit(server.id(), "--as=unlimited:").expect("prlimit");
+    proc::limit_address_space(server.id(), None).expect("no hard limit");
     good_client_is_served(&lab, addr)
 }
 
@@ -651,8 +650,8 @@ fn a_thread_that_starts_and_gets_no_memory_ends_the_server() -> Result {
 /// Leaves a server so many bytes more than it has already.
 #[cfg(target_os = "linux")]
 fn limit_address_space(server: &Program, more: u64) {
-    let most = proc::address_space(server.id()).unwrap_or_default() + more;
-    proc::limit(server.id(), &format!("--as={most}:")).expect("prlimit");
+    let most = proc::address_space(server.id()).map(|used| used + more);
+    proc::limit_address_space(server.id(), most).expect("a soft limit");
 }
 
 // Addresses.

@@ -14,7 +14,7 @@
 //!   - A client that closes without waiting for its replies may lose the part
 //!     of its message that was not read yet.
 //!
-//! Builds on: nothing.
+//! Builds on: nothing
 //! Chapter: docs/01-single-client.md
 //! Test: tests/01-single-client.rs
 

@@ -14,7 +14,7 @@
 //!     program take the port of a running one.
 //!   - Lesson 01's own limits.
 //!
-//! Builds on: lesson 01.
+//! Builds on: 01-single-client
 //! Chapter: docs/02-reuse-addr.md
 //! Test: tests/02-reuse-addr.rs
 

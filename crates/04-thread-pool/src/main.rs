@@ -19,7 +19,7 @@
 //!   - Ctrl-C ends it in the middle of every conversation, although the pool
 //!     could be drained (lesson 09, still to come).
 //!
-//! Builds on: lesson 03.
+//! Builds on: 03-threaded
 //! Chapter: docs/04-thread-pool.md
 //! Test: tests/04-thread-pool.rs
 

@@ -3,7 +3,6 @@
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::process::Command;
 use std::time::Duration;
 
 /// One row of `/proc/net/tcp` or `tcp6`.
@@ -54,32 +53,64 @@ fn status(process: u32, name: &str) -> Option<u64> {
     field(&status, name)
 }
 
-/// Changes a limit of a running process, such as `--nofile=64:`, by the
-/// program prlimit(1).
+/// Lets a running process have `most` file descriptors, up to the hard limit.
 ///
 /// # Errors
-/// There is no such program, or it failed.
-pub fn limit(process: u32, limit: &str) -> io::Result<()> {
-    let status = Command::new("prlimit")
-        .args(["--pid", &process.to_string(), limit])
-        .status()?;
-    match status.success() {
-        true => Ok(()),
-        false => Err(io::Error::other(format!("prlimit {limit}: {status}"))),
-    }
+/// The system refuses, or it is not Linux, which alone has prlimit(2).
+pub fn limit_descriptors(process: u32, most: u64) -> io::Result<()> {
+    limit(process, Limited::Descriptors, Some(most))
+}
+
+/// Lets a running process reserve `most` bytes of address space; with `None`,
+/// as many as the hard limit says.
+///
+/// # Errors
+/// As for [`limit_descriptors`].
+pub fn limit_address_space(process: u32, most: Option<u64>) -> io::Result<()> {
+    limit(process, Limited::AddressSpace, most)
 }
 
 /// Leaves a process `more` file descriptors beyond those that it has open.
 /// (It may have inherited some that nobody expects.)
 ///
 /// # Errors
-/// As for [`limit`], or when there is no `/proc`.
+/// As for [`limit_descriptors`], or when there is no `/proc`.
 pub fn leave_descriptors(process: u32, more: usize) -> io::Result<()> {
-    let open: Vec<usize> = fs::read_dir(format!("/proc/{process}/fd"))?
+    let open: Vec<u64> = fs::read_dir(format!("/proc/{process}/fd"))?
         .filter_map(|fd| fd.ok()?.file_name().to_str()?.parse().ok())
         .collect();
     let most = (0..).filter(|fd| !open.contains(fd)).nth(more);
-    limit(process, &format!("--nofile={}:", most.unwrap_or_default()))
+    limit_descriptors(process, most.unwrap_or_default())
+}
+
+enum Limited {
+    Descriptors,
+    AddressSpace,
+}
+
+#[cfg(target_os = "linux")]
+fn limit(process: u32, what: Limited, most: Option<u64>) -> io::Result<()> {
+    use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+    let resource = match what {
+        Limited::Descriptors => Resource::Nofile,
+        Limited::AddressSpace => Resource::As,
+    };
+    // What this process started has the same hard limit as itself.
+    let maximum = getrlimit(resource).maximum;
+    let current = most.or(maximum);
+    let process = Pid::from_raw(process.cast_signed());
+    prlimit(process, resource, Rlimit { current, maximum })?;
+    Ok(())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn limit(_: u32, what: Limited, _: Option<u64>) -> io::Result<()> {
+    let what = match what {
+        Limited::Descriptors => "file descriptors",
+        Limited::AddressSpace => "address space",
+    };
+    let text = format!("another process's limit of {what}: only on Linux");
+    Err(io::Error::new(io::ErrorKind::Unsupported, text))
 }
 
 /// The processes that were started with `variable` (as `NAME=value`) in their

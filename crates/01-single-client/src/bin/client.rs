@@ -13,7 +13,7 @@
 //!   - It does not read while it writes: a line of some megabytes to a server
 //!     that echoes blocks both for ever (lesson 03 shows it).
 //!
-//! Builds on: nothing.
+//! Builds on: nothing
 //! Chapter: docs/01-single-client.md
 //! Test: tests/01-single-client.rs
 

@@ -33,6 +33,7 @@ const HINT: &str = "start the server first, \
     or give its HOST:PORT, such as 127.0.0.1:9006";
 const MAX_DATAGRAM: usize = 65_535 - 20 - 8; // less IPv4 and UDP header
 const BUFFER_SIZE: usize = 65_535;
+const TYPED_BY_WINDOWS: &[u8] = if cfg!(windows) { b"\r" } else { b"" };
 const TRIES: usize = 3;
 const TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -61,7 +62,7 @@ fn main() -> anyhow::Result<ExitCode> {
 // ANCHOR: tries
 /// Asks a name's addresses in turn; the one that answers stays the first.
 fn ask(line: &[u8], servers: &mut [SocketAddr], connected: bool) -> ExitCode {
-    let line = line.strip_suffix(b"\r").unwrap_or(line); // typed on Windows
+    let line = line.strip_suffix(TYPED_BY_WINDOWS).unwrap_or(line);
     if line.len() > MAX_DATAGRAM {
         println!("not sent: a datagram holds at most {MAX_DATAGRAM} bytes");
         return ExitCode::FAILURE;
