@@ -340,12 +340,12 @@ fn two_messages_can_arrive_in_one_read() -> Result {
     let lab = Lab::new();
     let (mut server, addr) = start_server(&lab)?;
     let a = lab.connect("a", addr)?;
-    a.send("first")?;
-    server.expect("received: first\nreply> ")?;
-    a.send("second")?;
-    a.send("third")?;
+    a.send("one")?;
+    server.expect("received: one\nreply> ")?;
+    a.send("one")?;
+    a.send("one")?;
     server.type_line("ok");
-    server.expect("received: secondthird\nreply> ")?;
+    server.expect("received: oneone\nreply> ")?;
 
     let mut scene = Transcript::new(&lab, "01-two-in-one", addr);
     scene.terminal("server", SERVER_COMMAND, &server);
@@ -472,6 +472,17 @@ fn an_empty_line_is_asked_again() -> Result {
     server.type_line("hello");
     client.expect("received: hello\n")?;
     Ok(())
+}
+
+#[test]
+fn what_is_typed_ahead_goes_to_whoever_is_served_next() -> Result {
+    let lab = Lab::new();
+    let (mut server, addr) = start_server(&lab)?;
+    server.type_line("typed before anybody came");
+    let mut a = lab.connect("a", addr)?;
+    a.send("hello")?;
+    server.expect("received: hello\nreply> ")?;
+    a.expect("typed before anybody came\n")
 }
 
 #[test]

@@ -1244,6 +1244,7 @@ fn write_book(page: &str) -> Result<TempDir> {
     fs::create_dir(docs.join("assets"))?;
     for file in [
         "book.toml",
+        "docs/assets/course.css",
         "docs/assets/player.css",
         "docs/assets/player.js",
     ] {
