@@ -1139,7 +1139,11 @@ fn a_reset_does_not_end_the_server() -> Result {
 fn a_failing_accept_is_said_once_and_tried_again() -> Result {
     let lab = Lab::new();
     let (mut server, addr) = start(&lab, Reuse)?;
-    // Linux has reserved the first client's descriptor already.
+    lab.wait_until("the server waits in accept", || {
+        harness::tasks::blocked_in(server.id())
+            .is_some_and(|(call, _)| call == "accept4")
+    })?;
+    // Linux has reserved the first client's descriptor by then.
     proc::leave_descriptors(server.id(), 0).expect("a soft limit");
     good_client_is_served(&lab, &mut server, addr)?;
     let mut a = lab.connect("a", addr)?;
