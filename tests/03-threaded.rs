@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 use std::{fs, panic, process};
 
@@ -326,7 +326,7 @@ fn clients_beyond_the_queue_of_128_try_again_and_are_served() -> Result {
     let connecting: Vec<_> = (0..QUEUE + BEYOND)
         .map(|_| {
             let lab = lab.clone();
-            thread::spawn(move || lab.connect("quick", addr))
+            std::thread::spawn(move || lab.connect("quick", addr))
         })
         .collect();
     lab.wait_until("129 connections, and 20 attempts without answer", || {

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use harness::{Lab, Program, Result, proc, root};
+use harness::{Lab, Program, Result, root};
 
 fn start_tutorial(lab: &Lab) -> Result<Program> {
     let script = root().join("docs/tutorial/server.py");
@@ -33,16 +33,16 @@ fn after_a_hang_up_it_runs_at_full_speed_and_accepts_nobody() -> Result {
     let addr = tutorial.listening()?;
     let a = lab.connect("a", addr)?;
     tutorial.expect("connected\n")?;
-    let before = proc::cpu_time(tutorial.id()).unwrap_or_default();
+    let before = harness::proc::cpu_time(tutorial.id()).unwrap_or_default();
     a.close();
     lab.wait_until("half a second of processor time is gone", || {
-        let used = proc::cpu_time(tutorial.id()).unwrap_or_default();
+        let used = harness::proc::cpu_time(tutorial.id()).unwrap_or_default();
         used - before > std::time::Duration::from_millis(500)
     })?;
     let b = lab.connect("b", addr)?;
     b.send("is anybody there?")?;
     lab.wait_until("b waits in the listener's queue", || {
-        proc::tcp_table().is_some_and(|rows| {
+        harness::proc::tcp_table().is_some_and(|rows| {
             rows.iter().any(|row| {
                 row.local == addr
                     && row.state == "LISTEN"
