@@ -288,7 +288,7 @@ fn each_diagnosis_in_a_script_has_a_heading() {
 }
 
 /// What the checker says of programs that go wrong beside the exercise.
-const HOSTILE: [(&str, &str, &str); 16] = [
+const HOSTILE: [(&str, &str, &str); 17] = [
     ("exits-at-once", COMMON_STEPS[0], "ended-by-itself"),
     ("panics-at-once", COMMON_STEPS[0], "ended-by-itself"),
     ("says-nothing", COMMON_STEPS[0], "says-nothing"),
@@ -311,6 +311,7 @@ const HOSTILE: [(&str, &str, &str); 16] = [
     ("hangs", "a client's words are counted", "hangs"),
     ("spins", "a client's words are counted", "hangs"),
     ("floods-its-client", "a client's words are counted", ""),
+    ("drips", "a client's words are counted", ""),
     ("hangs-up", "a client's words are counted", ""),
     ("is-a-daemon", COMMON_STEPS[1], "leaves-children"),
 ];
