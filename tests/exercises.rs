@@ -89,16 +89,28 @@ fn side_by_side<T: Sync, R: Send>(
     results.into_values().collect()
 }
 
-/// Each mistake with its exercise, its id, and what the checker said.
+/// False for a mistake that makes no difference on this system. (The option
+/// of exercise 02 is a matter of Unix, and only Linux asks the old listener
+/// for it, too.)
+fn shows_here(id: &str) -> bool {
+    match id {
+        "set-after-bind" => cfg!(target_os = "linux"),
+        "no-reuse-addr" | "reuse-port" | "waits-it-out" => cfg!(unix),
+        _ => true,
+    }
+}
+
+/// Each mistake that shows here with its exercise, its id, and what the
+/// checker said.
 fn mistakes() -> &'static [(Exercise, String, Outcome)] {
     static CHECKED: OnceLock<Vec<(Exercise, String, Outcome)>> =
         OnceLock::new();
     CHECKED.get_or_init(|| {
         let mut found = Vec::new();
         for exercise in all() {
-            for mistake in exercise.mistakes().unwrap() {
-                found.push((exercise.clone(), mistake));
-            }
+            let mistakes = exercise.mistakes().unwrap().into_iter();
+            let shown = mistakes.filter(|mistake| shows_here(&mistake.id));
+            found.extend(shown.map(|mistake| (exercise.clone(), mistake)));
         }
         side_by_side(AT_ONCE, &found, |(exercise, mistake)| {
             let target = example(&mistake.example);
@@ -201,6 +213,8 @@ const COMMON_STEPS: [&str; 2] = [
     "it still runs, and leaves nothing behind",
 ];
 
+// Elsewhere a restart always finds its address free: see `shows_here`.
+#[cfg(unix)]
 #[test]
 fn each_step_is_the_first_to_fail_for_some_mistake() {
     for exercise in all() {
@@ -775,7 +789,8 @@ fn a_hundred_times_under_load_nothing_changes() {
         for exercise in all() {
             let solution = exercise.stem().to_owned();
             runs.push((seed, exercise.clone(), solution, None));
-            for mistake in exercise.mistakes().unwrap() {
+            let mistakes = exercise.mistakes().unwrap().into_iter();
+            for mistake in mistakes.filter(|m| shows_here(&m.id)) {
                 let id = Some(mistake.id);
                 runs.push((seed, exercise.clone(), mistake.example, id));
             }
