@@ -402,6 +402,21 @@ fn a_python_program_passes() {
 }
 
 #[test]
+fn a_program_that_does_not_compile_is_said_to_be_so() {
+    let exercise = find("3").unwrap();
+    let said = course::build_example("no-such-example", false).unwrap_err();
+    assert!(said.contains("no-such-example"), "{said}");
+    let attempt = Attempt::NotCompiling(said.clone());
+    let text = course::show(&exercise, &attempt);
+    let text = anstream::adapter::strip_str(&text).to_string();
+    let section = section("contract", "does-not-compile").unwrap();
+    for part in [said, section.title, "FAILED  it compiles".to_owned()] {
+        assert!(text.contains(&part), "no {part:?} in\n{text}");
+    }
+    assert!(!attempt.passes());
+}
+
+#[test]
 fn a_program_that_does_not_exist_is_said_to_be_missing() {
     let exercise = find("3").unwrap();
     let target = Target::Command(vec!["no-such-program".into()]);
