@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use std::{env, fs, thread};
@@ -88,16 +89,28 @@ fn side_by_side<T: Sync, R: Send>(
     results.into_values().collect()
 }
 
-/// Each mistake with its exercise, its id, and what the checker said.
+/// False for a mistake that makes no difference on this system. (The option
+/// of exercise 02 is a matter of Unix, and only Linux asks the old listener
+/// for it, too.)
+fn shows_here(id: &str) -> bool {
+    match id {
+        "set-after-bind" => cfg!(target_os = "linux"),
+        "no-reuse-addr" | "reuse-port" | "waits-it-out" => cfg!(unix),
+        _ => true,
+    }
+}
+
+/// Each mistake that shows here with its exercise, its id, and what the
+/// checker said.
 fn mistakes() -> &'static [(Exercise, String, Outcome)] {
     static CHECKED: OnceLock<Vec<(Exercise, String, Outcome)>> =
         OnceLock::new();
     CHECKED.get_or_init(|| {
         let mut found = Vec::new();
         for exercise in all() {
-            for mistake in exercise.mistakes().unwrap() {
-                found.push((exercise.clone(), mistake));
-            }
+            let mistakes = exercise.mistakes().unwrap().into_iter();
+            let shown = mistakes.filter(|mistake| shows_here(&mistake.id));
+            found.extend(shown.map(|mistake| (exercise.clone(), mistake)));
         }
         side_by_side(AT_ONCE, &found, |(exercise, mistake)| {
             let target = example(&mistake.example);
@@ -200,6 +213,8 @@ const COMMON_STEPS: [&str; 2] = [
     "it still runs, and leaves nothing behind",
 ];
 
+// Elsewhere a restart always finds its address free: see `shows_here`.
+#[cfg(unix)]
 #[test]
 fn each_step_is_the_first_to_fail_for_some_mistake() {
     for exercise in all() {
@@ -287,7 +302,7 @@ fn each_diagnosis_in_a_script_has_a_heading() {
 }
 
 /// What the checker says of programs that go wrong beside the exercise.
-const HOSTILE: [(&str, &str, &str); 16] = [
+const HOSTILE: [(&str, &str, &str); 17] = [
     ("exits-at-once", COMMON_STEPS[0], "ended-by-itself"),
     ("panics-at-once", COMMON_STEPS[0], "ended-by-itself"),
     ("says-nothing", COMMON_STEPS[0], "says-nothing"),
@@ -310,6 +325,7 @@ const HOSTILE: [(&str, &str, &str); 16] = [
     ("hangs", "a client's words are counted", "hangs"),
     ("spins", "a client's words are counted", "hangs"),
     ("floods-its-client", "a client's words are counted", ""),
+    ("drips", "a client's words are counted", ""),
     ("hangs-up", "a client's words are counted", ""),
     ("is-a-daemon", COMMON_STEPS[1], "leaves-children"),
 ];
@@ -383,6 +399,21 @@ fn a_python_program_passes() {
         let text = report(&exercise, &outcome);
         assert!(outcome.verdict.is_none(), "{text}");
     }
+}
+
+#[test]
+fn a_program_that_does_not_compile_is_said_to_be_so() {
+    let exercise = find("3").unwrap();
+    let said = course::build_example("no-such-example", false).unwrap_err();
+    assert!(said.contains("no-such-example"), "{said}");
+    let attempt = Attempt::NotCompiling(said.clone());
+    let text = course::show(&exercise, &attempt);
+    let text = anstream::adapter::strip_str(&text).to_string();
+    let section = section("contract", "does-not-compile").unwrap();
+    for part in [said, section.title, "FAILED  it compiles".to_owned()] {
+        assert!(text.contains(&part), "no {part:?} in\n{text}");
+    }
+    assert!(!attempt.passes());
 }
 
 #[test]
@@ -766,41 +797,49 @@ fn each_page_shows_a_recorded_session() -> Result {
 #[test]
 #[ignore = "takes minutes: run it alone, with both cores busy"]
 fn a_hundred_times_under_load_nothing_changes() {
-    let exercises = all();
-    let stop = std::sync::atomic::AtomicBool::new(false);
-    thread::scope(|scope| {
+    // What fails while the spinning threads run would leave them spinning.
+    examples();
+    let mut runs = Vec::new();
+    for seed in 1..=100 {
+        for exercise in all() {
+            let solution = exercise.stem().to_owned();
+            runs.push((seed, exercise.clone(), solution, None));
+            let mistakes = exercise.mistakes().unwrap().into_iter();
+            for mistake in mistakes.filter(|m| shows_here(&m.id)) {
+                let id = Some(mistake.id);
+                runs.push((seed, exercise.clone(), mistake.example, id));
+            }
+        }
+    }
+    let stop = AtomicBool::new(false);
+    let bad: Vec<_> = thread::scope(|scope| {
         for _ in 0..thread::available_parallelism().map_or(2, usize::from) {
             scope.spawn(|| {
-                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                while !stop.load(Ordering::Relaxed) {
                     std::hint::spin_loop();
                 }
             });
         }
-        let runs: Vec<_> = (1..=100).collect();
-        let bad: Vec<_> = side_by_side(4, &runs, |&seed| {
-            let mut bad = Vec::new();
-            for exercise in &exercises {
-                let target = example(exercise.stem());
-                let outcome = check(exercise, &target, options(seed, PATIENT));
-                if outcome.verdict.is_some() {
-                    bad.push(report(exercise, &outcome));
-                }
-                for mistake in exercise.mistakes().unwrap() {
-                    let target = example(&mistake.example);
-                    let deadline = Duration::from_secs(2);
-                    let outcome =
-                        check(exercise, &target, options(seed, deadline));
-                    if id(&outcome) != Some(&mistake.id)
-                        && was_tried(&mistake.id, &outcome)
-                    {
-                        bad.push(report(exercise, &outcome));
-                    }
-                }
+        let bad = side_by_side(AT_ONCE, &runs, |(seed, exercise, name, id)| {
+            let deadline = match id {
+                Some(_) => Duration::from_secs(2),
+                None => PATIENT,
+            };
+            let target = example(name);
+            let outcome = check(exercise, &target, options(*seed, deadline));
+            let right = self::id(&outcome) == id.as_deref()
+                && outcome.verdict.is_some() == id.is_some();
+            if right || id.is_some() && !was_tried(name, &outcome) {
+                return None;
             }
-            bad
+            let text = format!("{name}: {}", report(exercise, &outcome));
+            // At once: the rest may take minutes.
+            eprintln!("{text}");
+            Some(text)
         });
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
-        let bad = bad.concat();
-        assert!(bad.is_empty(), "{}: {}", bad.len(), bad.join("\n\n"));
+        stop.store(true, Ordering::Relaxed);
+        bad.into_iter().flatten().collect()
     });
+    let (bad, all) = (bad.join("\n\n"), (bad.len(), runs.len()));
+    assert!(bad.is_empty(), "{} of {} checks: {bad}", all.0, all.1);
 }

@@ -21,6 +21,8 @@ const PROGRAM: &str = "program";
 const OUTPUT_LIMIT: usize = 4 << 20;
 /// How much of a wrong answer is looked at.
 const ANSWER_LIMIT: usize = 64 << 10;
+/// How long the rest of a wrong answer is waited for.
+const ANSWER_TIME: Duration = Duration::from_secs(1);
 /// A connection may end a moment before its program does.
 const MOMENT: Duration = Duration::from_millis(300);
 /// What a client takes that takes little, in bytes (Linux doubles it).
@@ -651,7 +653,11 @@ impl Client {
         let mut trouble = Trouble::from(failure);
         if wrong {
             let mut got = Vec::new();
-            while !got.contains(&b'\n') && got.len() < ANSWER_LIMIT {
+            let until = Instant::now() + ANSWER_TIME;
+            while !got.contains(&b'\n')
+                && got.len() < ANSWER_LIMIT
+                && Instant::now() < until
+            {
                 match self.0.receive() {
                     Ok(more) => got.extend(more),
                     Err(_) => break,

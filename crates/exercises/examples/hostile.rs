@@ -8,6 +8,7 @@ use std::io::{self, Error, Write};
 use std::net::TcpListener;
 use std::process::{Command, ExitCode, exit};
 use std::thread;
+use std::time::Duration;
 
 /// A correct program, for what goes wrong beside it.
 const CORRECT: &str = "03-threaded";
@@ -59,6 +60,17 @@ fn main() -> io::Result<ExitCode> {
             for stream in listener.incoming() {
                 let stream = stream?;
                 clients.push(thread::spawn(|| flood(stream)));
+            }
+        }
+        "drips" => {
+            let mut clients = Vec::new();
+            for stream in listener.incoming() {
+                let mut stream = stream?;
+                clients.push(thread::spawn(move || {
+                    while stream.write_all(b"x").is_ok() {
+                        thread::sleep(Duration::from_millis(100));
+                    }
+                }));
             }
         }
         "hangs-up" => for _ in listener.incoming() {},

@@ -22,14 +22,20 @@ pub(crate) fn check(c: &mut Check) -> Result {
     {
         let addr = c.addr().to_string();
         let mut second = c.spawn("second", &addr)?;
-        match second.line() {
-            Ok(line) => {
-                let fault = Fault::Unexpected(line);
+        match second.listening() {
+            Ok(addr) => {
+                let fault = Fault::Unexpected(format!("listening on {addr}"));
                 return Err(c
                     .trouble("second copy", "fail to start", fault)
                     .settle("reuse-port"));
             }
-            Err(failure) if matches!(*failure.fault, Fault::Exited { .. }) => {
+            // Another line says why: on which output is its own affair.
+            Err(failure)
+                if matches!(
+                    *failure.fault,
+                    Fault::Exited { .. } | Fault::Unexpected(_)
+                ) =>
+            {
                 if second.exit()?.success() {
                     let wanted = "end with an exit code that is not 0";
                     let fault = Fault::Unexpected("exit code 0".to_owned());
