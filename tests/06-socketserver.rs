@@ -578,6 +578,47 @@ fn a_server_on_all_addresses_is_shut_down_too() -> Result {
     Ok(())
 }
 
+/// An address of this machine that needs its interface's number beside it.
+#[cfg(target_os = "linux")]
+fn link_local_addr() -> Option<SocketAddr> {
+    use std::net::{Ipv6Addr, SocketAddrV6};
+    let table = fs::read_to_string("/proc/net/if_inet6").ok()?;
+    let row = table.lines().find(|line| line.starts_with("fe80"))?;
+    let mut fields = row.split_whitespace();
+    let ip = u128::from_str_radix(fields.next()?, 16).ok()?;
+    let scope = u32::from_str_radix(fields.next()?, 16).ok()?;
+    Some(SocketAddrV6::new(Ipv6Addr::from(ip), 0, 0, scope).into())
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_server_on_a_link_local_address_is_shut_down_too() -> Result {
+    fn test<T>(addr: SocketAddr)
+    where
+        T: Transport + Send + 'static,
+        Line: Handler<T::Request>,
+    {
+        let line = Line::new().0;
+        let options = Options::default();
+        let server = Server::<T, _, _>::bind(addr, &options, Sequential, line);
+        run_server(server.unwrap()).shut_down_and_close();
+    }
+    let Some(addr) = link_local_addr() else {
+        println!("skipped: no interface has a link-local IPv6 address");
+        return Ok(());
+    };
+    test::<Tcp>(addr);
+    test::<Udp>(addr);
+
+    let lab = Lab::new();
+    let args = [&addr.to_string(), "threads-tcp"];
+    let mut server = lab.start("server", server_path(), &args)?;
+    let bound = server.listening()?;
+    good_client_is_served(&lab, "threads-tcp", bound)?;
+    server.end_input();
+    server.expect_exit(0)
+}
+
 /// A connection that the kernel does not finish as long as the queue is full.
 fn knock(addr: SocketAddr) -> Socket {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None);

@@ -128,7 +128,9 @@ impl Shutdown {
         }
         // When it is needed, there may be no descriptor and no port left.
         let socket = Socket::new(Domain::for_address(server), kind, None)?;
-        socket.bind(&SocketAddr::new(server.ip(), 0).into())?;
+        let mut own = server;
+        own.set_port(0);
+        socket.bind(&own.into())?;
         // With a full queue `connect` would block, and nobody needs waking.
         socket.set_nonblocking(true)?;
         // TCP: it closes with a reset, as a TIME-WAIT would hold the port.
