@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -537,6 +537,51 @@ fn shutdown_twice_and_after_the_end_returns_at_once() -> Result {
         in_time("shutdown returns", move || stop.shutdown());
         Ok(())
     })
+}
+
+/// Whoever has the port next is a stranger: what reaches it first is not of
+/// the handle, but of the test, which comes later.
+#[test]
+fn shutdown_after_the_end_does_not_reach_the_next_owner_of_the_port() -> Result
+{
+    let lab = Lab::new();
+    for used_before in [false, true] {
+        let server = bind::<Tcp, _, _>(Sequential, Line::new().0);
+        let addr = server.local_addr().unwrap();
+        let stop = server.shutdown_handle();
+        if used_before {
+            stop.shutdown();
+        }
+        drop(server);
+        let mut stranger = None;
+        lab.wait_until("the port is free", || {
+            stranger = TcpListener::bind(addr).ok();
+            stranger.is_some()
+        })?;
+        stop.shutdown();
+        let client = lab.connect("client", addr)?;
+        let (_, first) = stranger.unwrap().accept().unwrap();
+        assert_eq!(first, client.local_addr()?);
+
+        let server = bind::<Udp, _, _>(Sequential, Line::new().0);
+        let addr = server.local_addr().unwrap();
+        let stop = server.shutdown_handle();
+        if used_before {
+            stop.shutdown();
+        }
+        drop(server);
+        let mut stranger = None;
+        lab.wait_until("the port is free", || {
+            stranger = UdpSocket::bind(addr).ok();
+            stranger.is_some()
+        })?;
+        stop.shutdown();
+        let client = lab.udp("client", addr)?;
+        client.send("of the test")?;
+        let first = stranger.unwrap().recv_from(&mut [0; 100]).unwrap();
+        assert_eq!(first, (11, client.socket().local_addr().unwrap()));
+    }
+    Ok(())
 }
 
 #[test]

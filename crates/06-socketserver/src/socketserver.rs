@@ -12,8 +12,8 @@ use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -113,7 +113,8 @@ pub struct Shutdown(Arc<Bell>);
 
 struct Bell {
     rung: AtomicBool,
-    socket: Socket,
+    /// `None` when the server is gone: its port may be a stranger's by then.
+    socket: Mutex<Option<Socket>>,
     server: SockAddr,
 }
 
@@ -137,7 +138,7 @@ impl Shutdown {
         let _ = socket.set_linger(Some(Duration::ZERO));
         Ok(Self(Arc::new(Bell {
             rung: AtomicBool::new(false),
-            socket,
+            socket: Mutex::new(Some(socket)),
             server: server.into(),
         })))
     }
@@ -146,9 +147,15 @@ impl Shutdown {
     /// to wait, join the thread that runs `serve_forever`.
     pub fn shutdown(&self) {
         self.0.rung.store(true, Ordering::SeqCst);
-        // Wakes it. If this fails, there was something to wake it already.
-        let _ = self.0.socket.connect(&self.0.server);
-        let _ = self.0.socket.send(&[]);
+        if let Some(socket) = &*self.socket() {
+            // Wakes it. If this fails, there was something to wake it already.
+            let _ = socket.connect(&self.0.server);
+            let _ = socket.send(&[]);
+        }
+    }
+
+    fn socket(&self) -> MutexGuard<'_, Option<Socket>> {
+        self.0.socket.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_requested(&self) -> bool {
@@ -164,6 +171,13 @@ pub struct Server<T, P, H> {
     process: P,
     handler: Arc<H>,
     shutdown: Shutdown,
+}
+
+impl<T, P, H> Drop for Server<T, P, H> {
+    fn drop(&mut self) {
+        // While it still has its port: later, a stranger would be woken.
+        *self.shutdown.socket() = None;
+    }
 }
 
 impl<T: Transport, P: ProcessRequest, H: Handler<T::Request>> Server<T, P, H> {
