@@ -131,6 +131,8 @@ struct Line {
     told: Sender<&'static str>,
     stop: Arc<OnceLock<Shutdown>>,
     welcome: fn() -> bool,
+    /// What it does beyond telling, when it hears of an error or a timeout.
+    hearing: fn(),
 }
 
 impl Line {
@@ -140,6 +142,7 @@ impl Line {
             told,
             stop: Arc::default(),
             welcome: || true,
+            hearing: || {},
         };
         (line, events)
     }
@@ -174,6 +177,12 @@ impl Line {
             text if text.starts_with("turned away") => "turned away",
             _ => "another error",
         });
+        (self.hearing)();
+    }
+
+    fn timeout(&self) {
+        self.tell("timeout");
+        (self.hearing)();
     }
 }
 
@@ -193,7 +202,7 @@ impl Handler<TcpStream> for Line {
     }
 
     fn handle_timeout(&self) {
-        self.tell("timeout");
+        self.timeout();
     }
 }
 
@@ -211,7 +220,7 @@ impl Handler<Datagram> for Line {
     }
 
     fn handle_timeout(&self) {
-        self.tell("timeout");
+        self.timeout();
     }
 }
 
@@ -469,6 +478,61 @@ fn a_panic_in_verify_request_ends_its_own_request_only() -> Result {
             until(&events, "panicked");
             client.expect_end()?;
         }
+        server.shut_down_and_close();
+        Ok(())
+    })
+}
+
+#[test]
+fn a_panic_in_handle_error_ends_its_own_request_only() -> Result {
+    for_each_kind!(|T, process| {
+        let lab = Lab::new();
+        let (mut line, events) = Line::new();
+        line.hearing = || panic!("told to panic");
+        let server = run_server(bind::<T, _, _>(process, line));
+        // More often than the pool has workers.
+        for _ in 0..3 {
+            let mut client = Client::of::<T>(&lab, server.addr)?;
+            client.send("fail\n")?;
+            until(&events, "failed");
+            client.expect_end()?;
+        }
+        says_hello_world(&mut Client::of::<T>(&lab, server.addr)?)?;
+        server.shut_down_and_close();
+        Ok(())
+    })
+}
+
+#[test]
+fn a_panic_over_a_request_without_a_thread_ends_that_one_only() -> Result {
+    let lab = Lab::new();
+    let (mut line, events) = Line::new();
+    line.hearing = || panic!("told to panic");
+    let server = run_server(bind::<Tcp, _, _>(Threads::at_most(0), line));
+    for _ in 0..3 {
+        let mut client = lab.connect("client", server.addr)?;
+        until(&events, "turned away");
+        client.expect_end()?;
+    }
+    server.shut_down_and_close();
+    Ok(())
+}
+
+#[test]
+fn a_panic_in_handle_timeout_ends_nothing() -> Result {
+    for_each_kind!(|T, process| {
+        let lab = Lab::new();
+        let (mut line, events) = Line::new();
+        line.hearing = || panic!("told to panic");
+        let options = Options {
+            timeout: Some(Duration::from_millis(1)),
+            ..Options::default()
+        };
+        let server = run_server(bind_with::<T, _, _>(&options, process, line));
+        for _ in 0..3 {
+            until(&events, "timeout");
+        }
+        says_hello_world(&mut Client::of::<T>(&lab, server.addr)?)?;
         server.shut_down_and_close();
         Ok(())
     })
@@ -1190,6 +1254,43 @@ fn a_reset_is_said_and_ends_nothing() -> Result {
         let complaint = server.error_line()?;
         assert!(complaint.starts_with(&format!("{local}: ")), "{complaint}");
         good_client_is_served(&lab, choice, addr)?;
+    }
+    Ok(())
+}
+
+/// `eprintln!` panics when it cannot print, as on a disk that is full.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_server_whose_complaints_cannot_be_printed_goes_on() -> Result {
+    for choice in TCP_CHOICES {
+        let lab = Lab::new();
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", r#"exec "$0" "$@" 2>/dev/full"#])
+            .arg(server_path())
+            .args(["127.0.0.1:0", choice]);
+        let mut server = lab.start_command("server", command)?;
+        let addr = server.listening()?;
+        // More often than the pool has workers.
+        for _ in 0..5 {
+            let mut client = lab.connect("client", addr)?;
+            client.send("half a mess")?;
+            client.expect("half a mess")?;
+            client.reset()?;
+        }
+        good_client_is_served(&lab, choice, addr)?;
+
+        // The `accept` that waits has its descriptor, the next one gets none.
+        proc::leave_descriptors(server.id(), 0).expect("prlimit");
+        lab.connect("last", addr)?.close();
+        let pauses = || proc::pauses(server.id()).expect("this is Linux");
+        let before = pauses();
+        lab.wait_until("five pauses of the accept loop", || {
+            pauses() >= before + 5
+        })?;
+        server.end_input();
+        server.expect("goodbye\n")?;
+        server.expect_exit(0)?;
     }
     Ok(())
 }

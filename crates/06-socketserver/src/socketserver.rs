@@ -9,7 +9,7 @@ mod threads;
 mod transport;
 
 use std::collections::BTreeSet;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -232,9 +232,9 @@ impl<T: Transport, P: ProcessRequest, H: Handler<T::Request>> Server<T, P, H> {
                 Ok(()) => said.clear(),
                 Err(error) => {
                     if said.insert(error.to_string()) {
-                        eprintln!(
-                            "cannot get a request, trying again: {error}"
-                        );
+                        let text = "cannot get a request, trying again";
+                        // `eprintln!` would panic if it could not be written.
+                        let _ = writeln!(io::stderr(), "{text}: {error}");
                     }
                     // Without a pause a lasting error would spin.
                     thread::sleep(ACCEPT_PAUSE);
@@ -254,7 +254,7 @@ impl<T: Transport, P: ProcessRequest, H: Handler<T::Request>> Server<T, P, H> {
         }
         let (request, peer) = match self.transport.get_request() {
             Err(error) if transport::is_timeout(&error) => {
-                self.handler.handle_timeout();
+                catch(|| self.handler.handle_timeout());
                 return Ok(());
             }
             result => result?,
@@ -270,7 +270,7 @@ impl<T: Transport, P: ProcessRequest, H: Handler<T::Request>> Server<T, P, H> {
                 guard(&*handler, peer, || handler.handle(request, peer));
             };
             if let Err(error) = self.process.process_request(Box::new(serve)) {
-                self.handler.handle_error(error, peer);
+                catch(|| self.handler.handle_error(error, peer));
             }
         }
         Ok(())
@@ -284,9 +284,14 @@ fn guard<R, T>(
     peer: SocketAddr,
     code: impl FnOnce() -> io::Result<T>,
 ) -> Option<T> {
-    // What a panic leaves half done is behind the handler's own locks.
-    panic::catch_unwind(AssertUnwindSafe(code))
-        .unwrap_or_else(|_| Err(io::Error::other("its handler panicked")))
-        .map_err(|error| handler.handle_error(error, peer))
+    catch(code)
+        .unwrap_or_else(|| Err(io::Error::other("its handler panicked")))
+        .map_err(|error| catch(|| handler.handle_error(error, peer)))
         .ok()
+}
+
+/// What `code` returns; `None` if it panics, which is said on stderr.
+fn catch<T>(code: impl FnOnce() -> T) -> Option<T> {
+    // What a panic leaves half done is behind the handler's own locks.
+    panic::catch_unwind(AssertUnwindSafe(code)).ok()
 }
