@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -131,6 +131,8 @@ struct Line {
     told: Sender<&'static str>,
     stop: Arc<OnceLock<Shutdown>>,
     welcome: fn() -> bool,
+    /// What it does beyond telling, when it hears of an error or a timeout.
+    hearing: fn(),
 }
 
 impl Line {
@@ -140,6 +142,7 @@ impl Line {
             told,
             stop: Arc::default(),
             welcome: || true,
+            hearing: || {},
         };
         (line, events)
     }
@@ -174,6 +177,12 @@ impl Line {
             text if text.starts_with("turned away") => "turned away",
             _ => "another error",
         });
+        (self.hearing)();
+    }
+
+    fn timeout(&self) {
+        self.tell("timeout");
+        (self.hearing)();
     }
 }
 
@@ -193,7 +202,7 @@ impl Handler<TcpStream> for Line {
     }
 
     fn handle_timeout(&self) {
-        self.tell("timeout");
+        self.timeout();
     }
 }
 
@@ -211,7 +220,7 @@ impl Handler<Datagram> for Line {
     }
 
     fn handle_timeout(&self) {
-        self.tell("timeout");
+        self.timeout();
     }
 }
 
@@ -474,6 +483,61 @@ fn a_panic_in_verify_request_ends_its_own_request_only() -> Result {
     })
 }
 
+#[test]
+fn a_panic_in_handle_error_ends_its_own_request_only() -> Result {
+    for_each_kind!(|T, process| {
+        let lab = Lab::new();
+        let (mut line, events) = Line::new();
+        line.hearing = || panic!("told to panic");
+        let server = run_server(bind::<T, _, _>(process, line));
+        // More often than the pool has workers.
+        for _ in 0..3 {
+            let mut client = Client::of::<T>(&lab, server.addr)?;
+            client.send("fail\n")?;
+            until(&events, "failed");
+            client.expect_end()?;
+        }
+        says_hello_world(&mut Client::of::<T>(&lab, server.addr)?)?;
+        server.shut_down_and_close();
+        Ok(())
+    })
+}
+
+#[test]
+fn a_panic_over_a_request_without_a_thread_ends_that_one_only() -> Result {
+    let lab = Lab::new();
+    let (mut line, events) = Line::new();
+    line.hearing = || panic!("told to panic");
+    let server = run_server(bind::<Tcp, _, _>(Threads::at_most(0), line));
+    for _ in 0..3 {
+        let mut client = lab.connect("client", server.addr)?;
+        until(&events, "turned away");
+        client.expect_end()?;
+    }
+    server.shut_down_and_close();
+    Ok(())
+}
+
+#[test]
+fn a_panic_in_handle_timeout_ends_nothing() -> Result {
+    for_each_kind!(|T, process| {
+        let lab = Lab::new();
+        let (mut line, events) = Line::new();
+        line.hearing = || panic!("told to panic");
+        let options = Options {
+            timeout: Some(Duration::from_millis(1)),
+            ..Options::default()
+        };
+        let server = run_server(bind_with::<T, _, _>(&options, process, line));
+        for _ in 0..3 {
+            until(&events, "timeout");
+        }
+        says_hello_world(&mut Client::of::<T>(&lab, server.addr)?)?;
+        server.shut_down_and_close();
+        Ok(())
+    })
+}
+
 /// Answers `big` with more than a datagram can carry.
 struct TooBig(Sender<String>);
 
@@ -539,6 +603,51 @@ fn shutdown_twice_and_after_the_end_returns_at_once() -> Result {
     })
 }
 
+/// Whoever has the port next is a stranger: what reaches it first is not of
+/// the handle, but of the test, which comes later.
+#[test]
+fn shutdown_after_the_end_does_not_reach_the_next_owner_of_the_port() -> Result
+{
+    let lab = Lab::new();
+    for used_before in [false, true] {
+        let server = bind::<Tcp, _, _>(Sequential, Line::new().0);
+        let addr = server.local_addr().unwrap();
+        let stop = server.shutdown_handle();
+        if used_before {
+            stop.shutdown();
+        }
+        drop(server);
+        let mut stranger = None;
+        lab.wait_until("the port is free", || {
+            stranger = TcpListener::bind(addr).ok();
+            stranger.is_some()
+        })?;
+        stop.shutdown();
+        let client = lab.connect("client", addr)?;
+        let (_, first) = stranger.unwrap().accept().unwrap();
+        assert_eq!(first, client.local_addr()?);
+
+        let server = bind::<Udp, _, _>(Sequential, Line::new().0);
+        let addr = server.local_addr().unwrap();
+        let stop = server.shutdown_handle();
+        if used_before {
+            stop.shutdown();
+        }
+        drop(server);
+        let mut stranger = None;
+        lab.wait_until("the port is free", || {
+            stranger = UdpSocket::bind(addr).ok();
+            stranger.is_some()
+        })?;
+        stop.shutdown();
+        let client = lab.udp("client", addr)?;
+        client.send("of the test")?;
+        let first = stranger.unwrap().recv_from(&mut [0; 100]).unwrap();
+        assert_eq!(first, (11, client.socket().local_addr().unwrap()));
+    }
+    Ok(())
+}
+
 #[test]
 fn a_handler_can_shut_its_own_server_down() -> Result {
     for_each_kind!(|T, process| {
@@ -576,6 +685,47 @@ fn a_server_on_all_addresses_is_shut_down_too() -> Result {
         test::<Udp>(addr)?;
     }
     Ok(())
+}
+
+/// An address of this machine that needs its interface's number beside it.
+#[cfg(target_os = "linux")]
+fn link_local_addr() -> Option<SocketAddr> {
+    use std::net::{Ipv6Addr, SocketAddrV6};
+    let table = fs::read_to_string("/proc/net/if_inet6").ok()?;
+    let row = table.lines().find(|line| line.starts_with("fe80"))?;
+    let mut fields = row.split_whitespace();
+    let ip = u128::from_str_radix(fields.next()?, 16).ok()?;
+    let scope = u32::from_str_radix(fields.next()?, 16).ok()?;
+    Some(SocketAddrV6::new(Ipv6Addr::from(ip), 0, 0, scope).into())
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_server_on_a_link_local_address_is_shut_down_too() -> Result {
+    fn test<T>(addr: SocketAddr)
+    where
+        T: Transport + Send + 'static,
+        Line: Handler<T::Request>,
+    {
+        let line = Line::new().0;
+        let options = Options::default();
+        let server = Server::<T, _, _>::bind(addr, &options, Sequential, line);
+        run_server(server.unwrap()).shut_down_and_close();
+    }
+    let Some(addr) = link_local_addr() else {
+        println!("skipped: no interface has a link-local IPv6 address");
+        return Ok(());
+    };
+    test::<Tcp>(addr);
+    test::<Udp>(addr);
+
+    let lab = Lab::new();
+    let args = [&addr.to_string(), "threads-tcp"];
+    let mut server = lab.start("server", server_path(), &args)?;
+    let bound = server.listening()?;
+    good_client_is_served(&lab, "threads-tcp", bound)?;
+    server.end_input();
+    server.expect_exit(0)
 }
 
 /// A connection that the kernel does not finish as long as the queue is full.
@@ -1104,6 +1254,43 @@ fn a_reset_is_said_and_ends_nothing() -> Result {
         let complaint = server.error_line()?;
         assert!(complaint.starts_with(&format!("{local}: ")), "{complaint}");
         good_client_is_served(&lab, choice, addr)?;
+    }
+    Ok(())
+}
+
+/// `eprintln!` panics when it cannot print, as on a disk that is full.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_server_whose_complaints_cannot_be_printed_goes_on() -> Result {
+    for choice in TCP_CHOICES {
+        let lab = Lab::new();
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", r#"exec "$0" "$@" 2>/dev/full"#])
+            .arg(server_path())
+            .args(["127.0.0.1:0", choice]);
+        let mut server = lab.start_command("server", command)?;
+        let addr = server.listening()?;
+        // More often than the pool has workers.
+        for _ in 0..5 {
+            let mut client = lab.connect("client", addr)?;
+            client.send("half a mess")?;
+            client.expect("half a mess")?;
+            client.reset()?;
+        }
+        good_client_is_served(&lab, choice, addr)?;
+
+        // The `accept` that waits has its descriptor, the next one gets none.
+        proc::leave_descriptors(server.id(), 0).expect("prlimit");
+        lab.connect("last", addr)?.close();
+        let pauses = || proc::pauses(server.id()).expect("this is Linux");
+        let before = pauses();
+        lab.wait_until("five pauses of the accept loop", || {
+            pauses() >= before + 5
+        })?;
+        server.end_input();
+        server.expect("goodbye\n")?;
+        server.expect_exit(0)?;
     }
     Ok(())
 }

@@ -9,11 +9,11 @@ mod threads;
 mod transport;
 
 use std::collections::BTreeSet;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -113,7 +113,8 @@ pub struct Shutdown(Arc<Bell>);
 
 struct Bell {
     rung: AtomicBool,
-    socket: Socket,
+    /// `None` when the server is gone: its port may be a stranger's by then.
+    socket: Mutex<Option<Socket>>,
     server: SockAddr,
 }
 
@@ -128,14 +129,16 @@ impl Shutdown {
         }
         // When it is needed, there may be no descriptor and no port left.
         let socket = Socket::new(Domain::for_address(server), kind, None)?;
-        socket.bind(&SocketAddr::new(server.ip(), 0).into())?;
+        let mut own = server;
+        own.set_port(0);
+        socket.bind(&own.into())?;
         // With a full queue `connect` would block, and nobody needs waking.
         socket.set_nonblocking(true)?;
         // TCP: it closes with a reset, as a TIME-WAIT would hold the port.
         let _ = socket.set_linger(Some(Duration::ZERO));
         Ok(Self(Arc::new(Bell {
             rung: AtomicBool::new(false),
-            socket,
+            socket: Mutex::new(Some(socket)),
             server: server.into(),
         })))
     }
@@ -144,9 +147,15 @@ impl Shutdown {
     /// to wait, join the thread that runs `serve_forever`.
     pub fn shutdown(&self) {
         self.0.rung.store(true, Ordering::SeqCst);
-        // Wakes it. If this fails, there was something to wake it already.
-        let _ = self.0.socket.connect(&self.0.server);
-        let _ = self.0.socket.send(&[]);
+        if let Some(socket) = &*self.socket() {
+            // Wakes it. If this fails, there was something to wake it already.
+            let _ = socket.connect(&self.0.server);
+            let _ = socket.send(&[]);
+        }
+    }
+
+    fn socket(&self) -> MutexGuard<'_, Option<Socket>> {
+        self.0.socket.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_requested(&self) -> bool {
@@ -162,6 +171,13 @@ pub struct Server<T, P, H> {
     process: P,
     handler: Arc<H>,
     shutdown: Shutdown,
+}
+
+impl<T, P, H> Drop for Server<T, P, H> {
+    fn drop(&mut self) {
+        // While it still has its port: later, a stranger would be woken.
+        *self.shutdown.socket() = None;
+    }
 }
 
 impl<T: Transport, P: ProcessRequest, H: Handler<T::Request>> Server<T, P, H> {
@@ -216,9 +232,9 @@ impl<T: Transport, P: ProcessRequest, H: Handler<T::Request>> Server<T, P, H> {
                 Ok(()) => said.clear(),
                 Err(error) => {
                     if said.insert(error.to_string()) {
-                        eprintln!(
-                            "cannot get a request, trying again: {error}"
-                        );
+                        let text = "cannot get a request, trying again";
+                        // `eprintln!` would panic if it could not be written.
+                        let _ = writeln!(io::stderr(), "{text}: {error}");
                     }
                     // Without a pause a lasting error would spin.
                     thread::sleep(ACCEPT_PAUSE);
@@ -238,7 +254,7 @@ impl<T: Transport, P: ProcessRequest, H: Handler<T::Request>> Server<T, P, H> {
         }
         let (request, peer) = match self.transport.get_request() {
             Err(error) if transport::is_timeout(&error) => {
-                self.handler.handle_timeout();
+                catch(|| self.handler.handle_timeout());
                 return Ok(());
             }
             result => result?,
@@ -254,7 +270,7 @@ impl<T: Transport, P: ProcessRequest, H: Handler<T::Request>> Server<T, P, H> {
                 guard(&*handler, peer, || handler.handle(request, peer));
             };
             if let Err(error) = self.process.process_request(Box::new(serve)) {
-                self.handler.handle_error(error, peer);
+                catch(|| self.handler.handle_error(error, peer));
             }
         }
         Ok(())
@@ -268,9 +284,14 @@ fn guard<R, T>(
     peer: SocketAddr,
     code: impl FnOnce() -> io::Result<T>,
 ) -> Option<T> {
-    // What a panic leaves half done is behind the handler's own locks.
-    panic::catch_unwind(AssertUnwindSafe(code))
-        .unwrap_or_else(|_| Err(io::Error::other("its handler panicked")))
-        .map_err(|error| handler.handle_error(error, peer))
+    catch(code)
+        .unwrap_or_else(|| Err(io::Error::other("its handler panicked")))
+        .map_err(|error| catch(|| handler.handle_error(error, peer)))
         .ok()
+}
+
+/// What `code` returns; `None` if it panics, which is said on stderr.
+fn catch<T>(code: impl FnOnce() -> T) -> Option<T> {
+    // What a panic leaves half done is behind the handler's own locks.
+    panic::catch_unwind(AssertUnwindSafe(code)).ok()
 }
