@@ -15,7 +15,7 @@ use course::{
     Attempt, Exercise, Options, Outcome, Target, check, exercises, find,
     section,
 };
-use harness::{Lab, Result, Transcript, proc};
+use harness::{Lab, Result, Transcript};
 use predicates::prelude::*;
 use predicates::str::contains;
 
@@ -359,7 +359,7 @@ fn a_hostile_program_is_told_apart_and_ended() {
 fn no_process_is_left_behind() {
     let exercise = find("03-threaded").unwrap();
     let mark = "EXERCISES_TEST=no_process_is_left_behind";
-    let left = || proc::with_environment(mark).unwrap();
+    let left = || harness::proc::with_environment(mark).unwrap();
     for (mode, wanted) in [
         ("runs-away", Some("leaves-children")),
         ("is-a-daemon", Some("leaves-children")),
