@@ -173,9 +173,11 @@ pub fn pauses(process: u32) -> Option<u64> {
 }
 
 /// The memory that a process has written to and shares with nobody, in bytes.
+/// (`Private_Dirty` would count the program's own pages, too, as long as the
+/// disk does not have them: after each build.)
 pub fn private_memory(process: u32) -> Option<u64> {
     let path = format!("/proc/{process}/smaps_rollup");
-    let kib = field(&fs::read_to_string(path).ok()?, "Private_Dirty:")?;
+    let kib = field(&fs::read_to_string(path).ok()?, "Anonymous:")?;
     Some(kib << 10)
 }
 
