@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
+use std::mem;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -842,6 +843,39 @@ fn who_waits_in_the_kernels_queue_at_shutdown_is_not_served() -> Result {
     server.shut_down_and_close();
     second.expect_reset()?;
     third.expect_reset()
+}
+
+/// Those who are busy with `clients` do not look at the flag: until one of
+/// them leaves, the kernel goes on taking connections for them.
+#[test]
+fn without_threads_or_with_a_full_pool_the_end_waits_for_a_client() -> Result {
+    fn test<P>(process: P, clients: usize) -> Result
+    where
+        P: ProcessRequest + Send + 'static,
+    {
+        let lab = Lab::new();
+        let (line, events) = Line::new();
+        let server = run_server(bind::<Tcp, _, _>(process, line));
+        let mut present = Vec::new();
+        for _ in 0..clients {
+            present.push(Client::of::<Tcp>(&lab, server.addr)?);
+            until(&events, "verified");
+        }
+        server.stop.shutdown();
+        let mut late = lab.connect("late", server.addr)?;
+        late.send("hello world\n")?;
+        // Not dropped, as that would wait for a client of this test.
+        let noticed = server.returned.try_recv().map(mem::forget);
+        assert!(noticed.is_err(), "it has noticed");
+        says_hello_world(&mut present[0])?;
+        let server = server.returned();
+        drop(present);
+        in_time("the server is closed", move || drop(server));
+        late.expect_reset()
+    }
+    test(Sequential, 1)?;
+    // Two have a worker, two wait in the queue, and one for a place there.
+    test(pool(), 5)
 }
 
 // Threads.
