@@ -20,7 +20,7 @@
 //!   - Each datagram is copied to memory of its own, so that another thread
 //!     can own it; with `threads-udp` it costs that thread too.
 //!
-//! Builds on: lesson 03.
+//! Builds on: 03-threaded
 //! Chapter: docs/06-socketserver.md
 //! Test: tests/06-socketserver.rs
 
