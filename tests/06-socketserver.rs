@@ -1407,9 +1407,9 @@ fn out_of_descriptors_it_still_ends_with_its_input() -> Result {
 fn without_a_descriptor_for_the_wake_up_it_does_not_start() -> Result {
     let lab = Lab::new();
     for choice in choices() {
-        let mut command = Command::new("prlimit");
+        let mut command = Command::new("sh");
         command
-            .arg("--nofile=4:64")
+            .args(["-c", r#"ulimit -n 4; exec "$0" "$@""#])
             .arg(server_path())
             .args(["127.0.0.1:0", choice]);
         let mut server = lab.start_command("server", command)?;
