@@ -9,6 +9,9 @@
 //!   - At the end of its input it waits for the clients that it serves, for
 //!     ever if one of them stays; those who wait in the kernel's queue are
 //!     reset (lesson 09, still to come).
+//!   - `sequential-tcp`, and `pool-tcp` when its queue is full, notice the end
+//!     of input when a client has left. Until then the kernel still takes
+//!     connections, and resets them afterwards.
 //!   - An input that has ended from the start, such as /dev/null, ends it at
 //!     once.
 //!   - Four silent clients keep `pool-tcp` from serving others, as nothing

@@ -164,8 +164,9 @@ impl Shutdown {
 }
 // ANCHOR_END: shutdown
 
-/// A server. Dropped, it closes its socket, then waits for those it serves:
-/// the order of the fields.
+/// A server. Dropped, it closes its listener, then waits for those it serves:
+/// the order of the fields. A UDP socket is closed with the last datagram
+/// served.
 pub struct Server<T, P, H> {
     transport: T,
     process: P,

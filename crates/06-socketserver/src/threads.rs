@@ -7,7 +7,7 @@ use std::thread;
 
 use crate::Job;
 
-/// Linux, as it comes, ends a process at its 16,367th thread.
+/// Linux, with its defaults, ends a process of some 16,000 threads.
 const MAX_THREADS: usize = 4096;
 
 // ANCHOR: threads
