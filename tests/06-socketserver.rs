@@ -1305,6 +1305,14 @@ fn a_server_whose_complaints_cannot_be_printed_goes_on() -> Result {
             .args(["127.0.0.1:0", choice]);
         let mut server = lab.start_command("server", command)?;
         let addr = server.listening()?;
+        // All that it has before the first client, and when all have left.
+        let descriptors = || proc::descriptors(server.id());
+        let idle = || {
+            harness::tasks::blocked_in(server.id())
+                .is_some_and(|(call, _)| call == "accept4")
+        };
+        lab.wait_until("the server waits in accept", idle)?;
+        let own = descriptors();
         // More often than the pool has workers.
         for _ in 0..5 {
             let mut client = lab.connect("client", addr)?;
@@ -1314,6 +1322,9 @@ fn a_server_whose_complaints_cannot_be_printed_goes_on() -> Result {
         }
         good_client_is_served(&lab, choice, addr)?;
 
+        lab.wait_until("all clients have left, and it waits again", || {
+            descriptors() == own && idle()
+        })?;
         // The `accept` that waits has its descriptor, the next one gets none.
         proc::leave_descriptors(server.id(), 0).expect("prlimit");
         lab.connect("last", addr)?.close();
