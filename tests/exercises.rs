@@ -377,6 +377,44 @@ fn no_process_is_left_behind() {
     }
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_failing_accept_ends_neither_the_solution_nor_the_stub_of_exercise_03()
+-> Result {
+    let lab = Lab::new();
+    let program = PathBuf::from(solution("03-threaded"));
+    let mut server = lab.start("server", &program, &["127.0.0.1:0"])?;
+    let addr = server.listening()?;
+    proc::leave_descriptors(server.id(), 0).unwrap();
+    // An `accept` that waits already has its descriptor.
+    let _first = lab.connect("first", addr)?;
+    let mut client = lab.connect("client", addr)?;
+    client.send("tea\n")?;
+    let complaint = server.error_line()?;
+    assert!(
+        complaint.starts_with("cannot serve a client: "),
+        "{complaint}"
+    );
+    proc::leave_descriptors(server.id(), 9).unwrap();
+    client.expect("tea 1\n")?;
+
+    let exercise = find("3").unwrap();
+    if !exercise.is_untouched() {
+        return Ok(());
+    }
+    let Ok(Target::Command(words)) = exercise.build(false) else {
+        return Ok(());
+    };
+    let program = PathBuf::from(&words[0]);
+    let mut server = lab.start("stub", &program, &["127.0.0.1:0"])?;
+    let addr = server.listening()?;
+    proc::leave_descriptors(server.id(), 0).unwrap();
+    lab.connect("client", addr)?.close();
+    server.error_line()?;
+    server.error_line()?;
+    Ok(())
+}
+
 #[test]
 fn odd_but_correct_programs_pass() {
     let exercise = find("3").unwrap();
