@@ -773,6 +773,8 @@ fn each_page_shows_a_recorded_session() -> Result {
                 b.expect("tea 2\n")?;
                 a.send("milk\n")?;
                 a.expect("milk 1\n")?;
+                a.half_close()?;
+                a.expect_end()?;
             }
             "04-thread-pool" => {
                 let mut served = Vec::new();

@@ -54,6 +54,20 @@ pub(crate) fn check(c: &mut Check) -> Result {
         counts_all(c, &mut crowd, &format!("{word}-c{n}"))?;
     }
 
+    c.step("when a client sends no more, its connection is closed");
+    for (_, client) in &mut crowd {
+        client.half_close()?;
+        client.expect_end().map_err(|trouble| {
+            // Only who waits in vain while others are served is forgotten.
+            let word = c.word();
+            if trouble.is_silence() && asks(&mut a, &word, 1).is_ok() {
+                trouble.settle("never-closes")
+            } else {
+                trouble
+            }
+        })?;
+    }
+
     c.step("a client that resets its connection ends only itself");
     let fresh = c.word() + "-b";
     let mut count = 0;
