@@ -445,6 +445,8 @@ fn a_program_that_does_not_exist_is_said_to_be_missing() {
     let target = Target::Command(vec!["no-such-program".into()]);
     let outcome = check(&exercise, &target, options(1, PATIENT));
     assert_eq!(id(&outcome), Some("cannot-start"));
+    let text = report(&exercise, &outcome);
+    assert!(!text.contains("What happened"), "{text}");
 }
 
 #[test]

@@ -243,11 +243,14 @@ fn complaint(out: &mut String, stderr: &str, exited: bool) {
 }
 
 fn timeline(out: &mut String, events: &[Event]) {
+    let mut events: Vec<_> = events.iter().filter(|e| !is_noise(e)).collect();
+    if events.is_empty() {
+        return;
+    }
     let _ = writeln!(
         out,
         "\n{HEAD}What happened{HEAD:#} (in seconds; \\n is a newline)\n"
     );
-    let mut events: Vec<_> = events.iter().filter(|e| !is_noise(e)).collect();
     events.dedup_by(|next, first| goes_on(first, next));
     let skipped = events.len().saturating_sub(EVENTS);
     if skipped > 0 {
