@@ -583,6 +583,26 @@ fn a_check_exits_with_0_or_1_and_a_wrong_command_line_with_2() {
 }
 
 #[test]
+fn a_pass_ends_with_the_next_step() {
+    let exercise = find("5").unwrap();
+    let target = example("05-udp");
+    let outcome = check(&exercise, &target, options(1, PATIENT));
+    let shown = |target| {
+        let outcome = Outcome {
+            target,
+            ..outcome.clone()
+        };
+        report(&exercise, &outcome)
+    };
+    // As if the stub had passed.
+    let folder = examples().parent().unwrap().join("05-udp");
+    let text = shown(Target::Command(vec![folder.into()]));
+    assert!(text.ends_with("\nNext     cargo course\n"), "{text}");
+    let text = shown(target);
+    assert!(!text.contains("Next"), "{text}");
+}
+
+#[test]
 fn without_a_terminal_there_is_no_colour() {
     course()
         .args(["check", "5", "--"])

@@ -275,6 +275,17 @@ pub(crate) fn again(
     }
 }
 
+/// What comes after a pass of `target`; nothing after a demonstration.
+pub(crate) fn next(
+    exercise: &Exercise,
+    target: &Target,
+) -> Option<&'static str> {
+    match source(exercise, target) {
+        Source::Example(_) => None,
+        _ => Some("cargo course"),
+    }
+}
+
 fn line(words: &[OsString]) -> String {
     let words: Vec<_> = words.iter().map(quoted).collect();
     words.join(" ")

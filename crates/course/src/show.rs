@@ -6,7 +6,7 @@ use anstyle::{AnsiColor, Style};
 use harness::{Event, Fault, What, quote};
 
 use crate::check::{Outcome, Target, Verdict};
-use crate::exercise::{again, by_hand};
+use crate::exercise::{again, by_hand, next};
 use crate::{Attempt, Exercise, Section, page, section};
 
 const COLUMNS: usize = 80;
@@ -120,6 +120,9 @@ fn passed(out: &mut String, exercise: &Exercise, outcome: &Outcome) {
         out,
         "\n{GOOD}{stem} {passes}{GOOD:#} ({seconds:.2} s, seed {seed})"
     );
+    if let Some(next) = next(exercise, &outcome.target) {
+        let _ = writeln!(out, "{HEAD}Next{HEAD:#}     {next}");
+    }
 }
 
 fn failed(
