@@ -598,6 +598,13 @@ fn a_pass_ends_with_the_next_step() {
     let folder = examples().parent().unwrap().join("05-udp");
     let text = shown(Target::Command(vec![folder.into()]));
     assert!(text.ends_with("\nNext     cargo course\n"), "{text}");
+    for other in [
+        Target::Command(vec!["./server".into()]),
+        Target::At("127.0.0.1:9006".parse().unwrap()),
+    ] {
+        let text = shown(other);
+        assert!(text.ends_with("Rust stubs only, not this program)\n"));
+    }
     let text = shown(target);
     assert!(!text.contains("Next"), "{text}");
 }

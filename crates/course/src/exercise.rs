@@ -281,8 +281,11 @@ pub(crate) fn next(
     target: &Target,
 ) -> Option<&'static str> {
     match source(exercise, target) {
+        Source::Stub => Some("cargo course"),
         Source::Example(_) => None,
-        _ => Some("cargo course"),
+        Source::Command(_) | Source::Elsewhere => Some(
+            "cargo course (it lists the Rust stubs only, not this program)",
+        ),
     }
 }
 
