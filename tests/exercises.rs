@@ -375,6 +375,44 @@ fn no_process_is_left_behind() {
     }
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_failing_accept_ends_neither_the_solution_nor_the_stub_of_exercise_03()
+-> Result {
+    let lab = Lab::new();
+    let program = PathBuf::from(solution("03-threaded"));
+    let mut server = lab.start("server", &program, &["127.0.0.1:0"])?;
+    let addr = server.listening()?;
+    proc::leave_descriptors(server.id(), 0).unwrap();
+    // An `accept` that waits already has its descriptor.
+    let _first = lab.connect("first", addr)?;
+    let mut client = lab.connect("client", addr)?;
+    client.send("tea\n")?;
+    let complaint = server.error_line()?;
+    assert!(
+        complaint.starts_with("cannot serve a client: "),
+        "{complaint}"
+    );
+    proc::leave_descriptors(server.id(), 9).unwrap();
+    client.expect("tea 1\n")?;
+
+    let exercise = find("3").unwrap();
+    if !exercise.is_untouched() {
+        return Ok(());
+    }
+    let Ok(Target::Command(words)) = exercise.build(false) else {
+        return Ok(());
+    };
+    let program = PathBuf::from(&words[0]);
+    let mut server = lab.start("stub", &program, &["127.0.0.1:0"])?;
+    let addr = server.listening()?;
+    proc::leave_descriptors(server.id(), 0).unwrap();
+    lab.connect("client", addr)?.close();
+    server.error_line()?;
+    server.error_line()?;
+    Ok(())
+}
+
 #[test]
 fn odd_but_correct_programs_pass() {
     let exercise = find("3").unwrap();
@@ -420,6 +458,8 @@ fn a_program_that_does_not_exist_is_said_to_be_missing() {
     let target = Target::Command(vec!["no-such-program".into()]);
     let outcome = check(&exercise, &target, options(1, PATIENT));
     assert_eq!(id(&outcome), Some("cannot-start"));
+    let text = report(&exercise, &outcome);
+    assert!(!text.contains("What happened"), "{text}");
 }
 
 #[test]
@@ -553,6 +593,33 @@ fn a_check_exits_with_0_or_1_and_a_wrong_command_line_with_2() {
         contains("there is no exercise 77").and(contains("03-threaded")),
     );
     course().args(["demo", "3", "no-such-id"]).assert().code(1);
+}
+
+#[test]
+fn a_pass_ends_with_the_next_step() {
+    let exercise = find("5").unwrap();
+    let target = example("05-udp");
+    let outcome = check(&exercise, &target, options(1, PATIENT));
+    let shown = |target| {
+        let outcome = Outcome {
+            target,
+            ..outcome.clone()
+        };
+        report(&exercise, &outcome)
+    };
+    // As if the stub had passed.
+    let folder = examples().parent().unwrap().join("05-udp");
+    let text = shown(Target::Command(vec![folder.into()]));
+    assert!(text.ends_with("\nNext     cargo course\n"), "{text}");
+    for other in [
+        Target::Command(vec!["./server".into()]),
+        Target::At("127.0.0.1:9006".parse().unwrap()),
+    ] {
+        let text = shown(other);
+        assert!(text.ends_with("Rust stubs only, not this program)\n"));
+    }
+    let text = shown(target);
+    assert!(!text.contains("Next"), "{text}");
 }
 
 #[test]
@@ -748,6 +815,8 @@ fn each_page_shows_a_recorded_session() -> Result {
                 b.expect("tea 2\n")?;
                 a.send("milk\n")?;
                 a.expect("milk 1\n")?;
+                a.half_close()?;
+                a.expect_end()?;
             }
             "04-thread-pool" => {
                 let mut served = Vec::new();

@@ -275,6 +275,20 @@ pub(crate) fn again(
     }
 }
 
+/// What comes after a pass of `target`; nothing after a demonstration.
+pub(crate) fn next(
+    exercise: &Exercise,
+    target: &Target,
+) -> Option<&'static str> {
+    match source(exercise, target) {
+        Source::Stub => Some("cargo course"),
+        Source::Example(_) => None,
+        Source::Command(_) | Source::Elsewhere => Some(
+            "cargo course (it lists the Rust stubs only, not this program)",
+        ),
+    }
+}
+
 fn line(words: &[OsString]) -> String {
     let words: Vec<_> = words.iter().map(quoted).collect();
     words.join(" ")

@@ -6,7 +6,7 @@ use anstyle::{AnsiColor, Style};
 use harness::{Event, Fault, What, quote};
 
 use crate::check::{Outcome, Target, Verdict};
-use crate::exercise::{again, by_hand};
+use crate::exercise::{again, by_hand, next};
 use crate::{Attempt, Exercise, Section, page, section};
 
 const COLUMNS: usize = 80;
@@ -120,6 +120,9 @@ fn passed(out: &mut String, exercise: &Exercise, outcome: &Outcome) {
         out,
         "\n{GOOD}{stem} {passes}{GOOD:#} ({seconds:.2} s, seed {seed})"
     );
+    if let Some(next) = next(exercise, &outcome.target) {
+        let _ = writeln!(out, "{HEAD}Next{HEAD:#}     {next}");
+    }
 }
 
 fn failed(
@@ -243,11 +246,14 @@ fn complaint(out: &mut String, stderr: &str, exited: bool) {
 }
 
 fn timeline(out: &mut String, events: &[Event]) {
+    let mut events: Vec<_> = events.iter().filter(|e| !is_noise(e)).collect();
+    if events.is_empty() {
+        return;
+    }
     let _ = writeln!(
         out,
         "\n{HEAD}What happened{HEAD:#} (in seconds; \\n is a newline)\n"
     );
-    let mut events: Vec<_> = events.iter().filter(|e| !is_noise(e)).collect();
     events.dedup_by(|next, first| goes_on(first, next));
     let skipped = events.len().saturating_sub(EVENTS);
     if skipped > 0 {

@@ -5,7 +5,10 @@ use std::env;
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// How often each word has come.
 #[derive(Default)]
@@ -30,14 +33,19 @@ fn main() -> io::Result<()> {
     println!("listening on {}", listener.local_addr()?);
     let tally = Arc::new(Tally::default());
     for stream in listener.incoming() {
-        let stream = stream?;
         let tally = Arc::clone(&tally);
-        let thread = thread::Builder::new().spawn(move || {
-            if let Err(error) = serve(&stream, &tally) {
-                eprintln!("{error}");
-            }
-        })?;
-        let _ = thread.join();
+        let thread = stream.and_then(|stream| {
+            thread::Builder::new().spawn(move || {
+                if let Err(error) = serve(&stream, &tally) {
+                    eprintln!("{error}");
+                }
+            })
+        });
+        if let Err(error) = thread.map(JoinHandle::join) {
+            eprintln!("cannot serve a client: {error}");
+            // Without a pause a lasting error would spin at full speed.
+            thread::sleep(PAUSE);
+        }
     }
     Ok(())
 }

@@ -6,6 +6,9 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
+
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// How often each word has come.
 #[derive(Default)]
@@ -30,13 +33,19 @@ fn main() -> io::Result<()> {
     println!("listening on {}", listener.local_addr()?);
     let tally = Arc::new(Tally::default());
     for stream in listener.incoming() {
-        let stream = stream?;
         let tally = Arc::clone(&tally);
-        thread::Builder::new().spawn(move || {
-            if let Err(error) = serve(&stream, &tally) {
-                eprintln!("{error}");
-            }
-        })?;
+        let thread = stream.and_then(|stream| {
+            thread::Builder::new().spawn(move || {
+                if let Err(error) = serve(&stream, &tally) {
+                    eprintln!("{error}");
+                }
+            })
+        });
+        if let Err(error) = thread {
+            eprintln!("cannot serve a client: {error}");
+            // Without a pause a lasting error would spin at full speed.
+            thread::sleep(PAUSE);
+        }
     }
     Ok(())
 }

@@ -38,7 +38,7 @@ fn serve(mut stream: &TcpStream, mode: &str) -> io::Result<()> {
                 }
             }
             "late" => {
-                thread::sleep(Duration::from_millis(20));
+                thread::sleep(Duration::from_millis(1));
                 stream.write_all(answer.as_bytes())?;
             }
             _ => {

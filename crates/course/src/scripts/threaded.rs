@@ -1,5 +1,7 @@
 //! Exercise 03: count words for many clients at once.
 
+use harness::{Fault, quote};
+
 use crate::check::{Check, Client, Or, Result};
 
 /// How often a long word repeats a short one, and how many long words are
@@ -8,6 +10,12 @@ const LONG: usize = 200;
 const UNREAD_WORDS: usize = 1_000;
 /// How often something is tried that a lucky moment may hide.
 const AGAIN: usize = 20;
+/// Who sends the same word at the same time, how often each of them (few
+/// enough for the kernel to keep all answers), and with how many words: a
+/// count is lost only now and then.
+const CROWD: [&str; 5] = ["p", "q", "r", "s", "t"];
+const AT_ONCE: usize = 250;
+const WORDS: usize = 4;
 
 pub(crate) fn check(c: &mut Check) -> Result {
     let word = c.word() + "-a";
@@ -36,6 +44,29 @@ pub(crate) fn check(c: &mut Check) -> Result {
             .or_got(format!("{word} 1\n"), "not-shared")?;
     }
     asks(&mut a, &word, count + 1)?;
+
+    c.step("no word is lost when many come at the same time");
+    let mut crowd: Vec<_> = CROWD
+        .iter()
+        .map(|name| Ok((*name, c.connect(name)?)))
+        .collect::<Result<_>>()?;
+    for n in 0..WORDS {
+        counts_all(c, &mut crowd, &format!("{word}-c{n}"))?;
+    }
+
+    c.step("when a client sends no more, its connection is closed");
+    for (_, client) in &mut crowd {
+        client.half_close()?;
+        client.expect_end().map_err(|trouble| {
+            // Only who waits in vain while others are served is forgotten.
+            let word = c.word();
+            if trouble.is_silence() && asks(&mut a, &word, 1).is_ok() {
+                trouble.settle("never-closes")
+            } else {
+                trouble
+            }
+        })?;
+    }
 
     c.step("a client that resets its connection ends only itself");
     let fresh = c.word() + "-b";
@@ -72,4 +103,45 @@ pub(crate) fn check(c: &mut Check) -> Result {
 fn asks(client: &mut Client, word: &str, count: usize) -> Result {
     client.send(format!("{word}\n"))?;
     client.expect(format!("{word} {count}\n"))
+}
+
+/// All of the crowd send `word` many times without waiting; their answers
+/// together must hold each number once, in any order.
+fn counts_all(c: &Check, crowd: &mut [(&str, Client)], word: &str) -> Result {
+    let lines = format!("{word}\n").repeat(AT_ONCE);
+    for (_, client) in crowd.iter() {
+        client.send(&lines)?;
+    }
+    let all = AT_ONCE * crowd.len();
+    let mut seen = vec![0; all];
+    for (name, client) in crowd {
+        for _ in 0..AT_ONCE {
+            let line = client.0.line()?;
+            let number = line
+                .rsplit(' ')
+                .next()
+                .and_then(|number| number.parse::<usize>().ok())
+                .filter(|number| (1..=all).contains(number))
+                .filter(|number| format!("{word} {number}") == line);
+            let Some(number) = number else {
+                let wanted =
+                    format!("receive one of \"{word} 1\" to \"{word} {all}\"");
+                let fault = Fault::Unexpected(quote(line.as_bytes()));
+                return Err(c.trouble(name, wanted, fault));
+            };
+            seen[number - 1] += 1;
+        }
+    }
+    // As many answers as numbers: if one is missing, another came twice.
+    let Some(twice) = seen.iter().position(|&times| times > 1) else {
+        return Ok(());
+    };
+    let missing = seen.iter().filter(|&&times| times == 0).count();
+    let wanted = format!("receive \"{word} 1\" to \"{word} {all}\", once each");
+    let fault = Fault::Unexpected(format!(
+        "\"{word} {}\" {} times, and {missing} of the numbers never",
+        twice + 1,
+        seen[twice]
+    ));
+    Err(c.trouble("lab", wanted, fault).settle("read-then-write"))
 }

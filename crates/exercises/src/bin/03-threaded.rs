@@ -40,7 +40,8 @@ fn main() -> io::Result<()> {
     let tally = Tally::default();
     for stream in listener.incoming() {
         // One client after the other: the second one waits.
-        if let Err(error) = serve(&stream?, &tally) {
+        let served = stream.and_then(|stream| serve(&stream, &tally));
+        if let Err(error) = served {
             eprintln!("{error}");
         }
     }
