@@ -1305,6 +1305,8 @@ fn a_server_whose_complaints_cannot_be_printed_goes_on() -> Result {
             .args(["127.0.0.1:0", choice]);
         let mut server = lab.start_command("server", command)?;
         let addr = server.listening()?;
+        let descriptors = || proc::descriptors(server.id());
+        let idle = descriptors();
         // More often than the pool has workers.
         for _ in 0..5 {
             let mut client = lab.connect("client", addr)?;
@@ -1314,6 +1316,7 @@ fn a_server_whose_complaints_cannot_be_printed_goes_on() -> Result {
         }
         good_client_is_served(&lab, choice, addr)?;
 
+        lab.wait_until("no client is left", || descriptors() == idle)?;
         // The `accept` that waits has its descriptor, the next one gets none.
         proc::leave_descriptors(server.id(), 0).expect("prlimit");
         lab.connect("last", addr)?.close();
