@@ -1326,7 +1326,7 @@ fn a_server_whose_complaints_cannot_be_printed_goes_on() -> Result {
             descriptors() == own && idle()
         })?;
         // The `accept` that waits has its descriptor, the next one gets none.
-        proc::leave_descriptors(server.id(), 0).expect("prlimit");
+        proc::leave_descriptors(server.id(), 0).expect("a soft limit");
         lab.connect("last", addr)?.close();
         let pauses = || proc::pauses(server.id()).expect("this is Linux");
         let before = pauses();
@@ -1364,7 +1364,7 @@ fn out_of_descriptors_it_pauses_and_serves_again_when_some_leave() -> Result {
     const SERVED: usize = 27;
     let lab = Lab::new();
     let (mut server, addr) = start_server(&lab, "threads-tcp")?;
-    proc::leave_descriptors(server.id(), SERVED).expect("prlimit");
+    proc::leave_descriptors(server.id(), SERVED).expect("a soft limit");
     let mut clients = (0..60)
         .map(|_| lab.connect("one of 60", addr))
         .collect::<Result<Vec<_>>>()?;
@@ -1400,7 +1400,7 @@ fn out_of_descriptors_it_pauses_and_serves_again_when_some_leave() -> Result {
 fn out_of_descriptors_it_still_ends_with_its_input() -> Result {
     let lab = Lab::new();
     let (mut server, addr) = start_server(&lab, "threads-tcp")?;
-    proc::leave_descriptors(server.id(), 1).expect("prlimit");
+    proc::leave_descriptors(server.id(), 1).expect("a soft limit");
     let first = lab.connect("first", addr)?;
     server.expect(" connected\n")?;
     let _second = lab.connect("second", addr)?;
@@ -1797,7 +1797,7 @@ fn out_of_descriptors_pythons_server_spins_and_this_one_does_not() -> Result {
     let their_addr = theirs.listening()?;
     let mut clients = Vec::new();
     for (server, addr) in [(&ours, our_addr), (&theirs, their_addr)] {
-        proc::leave_descriptors(server.id(), 27).expect("prlimit");
+        proc::leave_descriptors(server.id(), 27).expect("a soft limit");
         for _ in 0..60 {
             clients.push(lab.connect("one of 60", addr)?);
         }

@@ -383,7 +383,7 @@ fn a_failing_accept_ends_neither_the_solution_nor_the_stub_of_exercise_03()
     let program = PathBuf::from(solution("03-threaded"));
     let mut server = lab.start("server", &program, &["127.0.0.1:0"])?;
     let addr = server.listening()?;
-    proc::leave_descriptors(server.id(), 0).unwrap();
+    harness::proc::leave_descriptors(server.id(), 0).unwrap();
     // An `accept` that waits already has its descriptor.
     let _first = lab.connect("first", addr)?;
     let mut client = lab.connect("client", addr)?;
@@ -393,7 +393,7 @@ fn a_failing_accept_ends_neither_the_solution_nor_the_stub_of_exercise_03()
         complaint.starts_with("cannot serve a client: "),
         "{complaint}"
     );
-    proc::leave_descriptors(server.id(), 9).unwrap();
+    harness::proc::leave_descriptors(server.id(), 9).unwrap();
     client.expect("tea 1\n")?;
 
     let exercise = find("3").unwrap();
@@ -406,7 +406,7 @@ fn a_failing_accept_ends_neither_the_solution_nor_the_stub_of_exercise_03()
     let program = PathBuf::from(&words[0]);
     let mut server = lab.start("stub", &program, &["127.0.0.1:0"])?;
     let addr = server.listening()?;
-    proc::leave_descriptors(server.id(), 0).unwrap();
+    harness::proc::leave_descriptors(server.id(), 0).unwrap();
     lab.connect("client", addr)?.close();
     server.error_line()?;
     server.error_line()?;
