@@ -241,6 +241,7 @@ fn no_client_is_accepted_while_the_queue_is_full() -> Result {
         server.expect_line(&format!("{local} connected"))?;
     }
     let tenth = lab.connect("tenth", addr)?;
+    let _others = connect(&lab, addr, 20)?;
     let first = clients.remove(0);
     // Time enough to accept one more, if there were room.
     for _ in 0..100 {

@@ -1221,7 +1221,7 @@ fn start_client(lab: &Lab, name: &str, addr: SocketAddr) -> Result<Program> {
 }
 
 fn command(addr: SocketAddr, choice: &str) -> String {
-    format!("cargo run -p lesson-06-socketserver {addr} {choice}")
+    format!("cargo run -p lesson-06-socketserver -- {addr} {choice}")
 }
 
 // The server: every byte, every datagram.
