@@ -1049,37 +1049,6 @@ fn an_argument_that_is_not_utf8_is_refused_without_a_panic() {
 
 // The rest is lesson 01's.
 
-/// The lines of `source` from `start` on, without the book's anchors.
-fn code_from<'a>(source: &'a str, start: &str) -> Vec<&'a str> {
-    source
-        .lines()
-        .skip_while(|line| *line != start)
-        .filter(|line| !line.starts_with("// ANCHOR"))
-        .collect()
-}
-
-#[test]
-fn everything_behind_main_is_lesson_01s_verbatim() {
-    let old = include_str!("../crates/01-single-client/src/main.rs");
-    let new = include_str!("../crates/02-reuse-addr/src/main.rs");
-    let start = "/// The next client. An error is said once, and does not end \
-        the server.";
-    let code = code_from(new, start);
-    assert!(code.len() > 40, "{} lines", code.len());
-    assert_eq!(code, code_from(old, start));
-    for constant in ["DEFAULT_ADDR", "HINT", "BUFFER_SIZE", "ACCEPT_PAUSE"] {
-        let value = |source: &'static str| {
-            let start = source.find(&format!("const {constant}: "));
-            source[start.unwrap_or_default()..].split_once(';')
-        };
-        assert_eq!(
-            value(new).map(|(value, _)| value),
-            value(old).map(|(value, _)| value)
-        );
-        assert!(value(new).is_some_and(|(v, _)| v.starts_with("const")));
-    }
-}
-
 #[test]
 fn second_client_is_not_served_while_the_first_stays() -> Result {
     let lab = Lab::new();

@@ -1617,27 +1617,6 @@ fn the_pool_is_that_of_lesson_04() {
     }
 }
 
-#[test]
-fn the_echo_is_that_of_lesson_03() {
-    if let Some(theirs) = other_lesson("03-threaded/src/main.rs") {
-        let ours = include_str!("../crates/06-socketserver/src/main.rs");
-        for (from, to) in [
-            ("/// Sends back", "\n}\n"),
-            ("const DEFAULT_ADDR", ";\n"),
-            ("const HINT", ";\n"),
-            ("const BUFFER_SIZE", ";\n"),
-        ] {
-            let part = |text: &str| {
-                let start = text.find(from)?;
-                let end = text[start..].find(to)?;
-                Some(text[start..start + end].to_owned())
-            };
-            assert!(part(ours).is_some(), "{from}");
-            assert_eq!(part(ours), part(&theirs));
-        }
-    }
-}
-
 // What it costs.
 
 /// The system calls of a server with one client and a hundred requests.

@@ -256,53 +256,78 @@ fn no_test_sleeps_and_neither_does_the_harness() {
     }
 }
 
-/// The text of a function, from its first line to the brace that ends it.
-fn function(file: &Path, name: &str) -> String {
-    let text = read(file);
-    let start = format!("fn {name}(");
-    let lines: Vec<_> = text
-        .lines()
-        .skip_while(|line| !line.starts_with(&start))
-        .collect();
-    let end = lines.iter().position(|line| *line == "}");
-    let end = end.unwrap_or_else(|| panic!("no {name} in {}", file.display()));
-    lines[..=end].join("\n")
-}
+const OPERATOR_1: &str = "01-single-client/src/main.rs";
+const OPERATOR_2: &str = "02-reuse-addr/src/main.rs";
+const CLIENT: &str = "01-single-client/src/bin/client.rs";
+const THREADED: &str = "03-threaded/src/main.rs";
+const POOL: &str = "04-thread-pool/src/main.rs";
+const DATAGRAMS: &str = "05-udp/src/main.rs";
+const SOCKETSERVER: &str = "06-socketserver/src/main.rs";
 
-/// What stands in several programs because each stands alone.
-const COPIES: [(&str, &[&str]); 7] = [
+/// What stands in several programs because each stands alone: the beginning
+/// of its first line, and the programs.
+const COPIES: [(&str, &[&str]); 10] = [
     (
-        "accept",
+        "const DEFAULT_ADDR: ",
         &[
-            "01-single-client/src/main.rs",
-            "02-reuse-addr/src/main.rs",
-            "03-threaded/src/main.rs",
-            "04-thread-pool/src/main.rs",
+            OPERATOR_1,
+            OPERATOR_2,
+            CLIENT,
+            THREADED,
+            POOL,
+            DATAGRAMS,
+            SOCKETSERVER,
         ],
     ),
     (
-        "echo",
-        &["03-threaded/src/main.rs", "06-socketserver/src/main.rs"],
+        "const HINT: ",
+        &[
+            OPERATOR_1,
+            OPERATOR_2,
+            THREADED,
+            POOL,
+            DATAGRAMS,
+            SOCKETSERVER,
+        ],
     ),
-    ("converse", &SERVERS_WITH_AN_OPERATOR),
-    ("show", &SERVERS_WITH_AN_OPERATOR),
-    ("prompt", &SERVERS_WITH_AN_OPERATOR),
-    ("show", &["01-single-client/src/main.rs", CLIENT]),
-    ("prompt", &["01-single-client/src/main.rs", CLIENT]),
+    (
+        "const BUFFER_SIZE: ",
+        &[OPERATOR_1, OPERATOR_2, CLIENT, THREADED, POOL, SOCKETSERVER],
+    ),
+    (
+        "const ACCEPT_PAUSE: ",
+        &[OPERATOR_1, OPERATOR_2, THREADED, POOL],
+    ),
+    ("fn accept(", &[OPERATOR_1, OPERATOR_2, THREADED, POOL]),
+    ("fn echo(", &[THREADED, SOCKETSERVER]),
+    ("enum Closed ", &[OPERATOR_1, OPERATOR_2]),
+    ("fn converse(", &[OPERATOR_1, OPERATOR_2]),
+    ("fn show(", &[OPERATOR_1, OPERATOR_2, CLIENT]),
+    ("fn prompt(", &[OPERATOR_1, OPERATOR_2, CLIENT]),
 ];
-const SERVERS_WITH_AN_OPERATOR: [&str; 2] =
-    ["01-single-client/src/main.rs", "02-reuse-addr/src/main.rs"];
-const CLIENT: &str = "01-single-client/src/bin/client.rs";
+
+/// The text of an item, its documentation included.
+fn item(file: &str, start: &str) -> String {
+    let text = read(Path::new("crates").join(file));
+    let lines: Vec<_> = text.lines().collect();
+    let at = lines.iter().position(|line| line.starts_with(start));
+    let at = at.unwrap_or_else(|| panic!("no {start:?} in crates/{file}"));
+    let documented = lines[..at].iter().rev();
+    let first = at - documented.take_while(|l| l.starts_with("///")).count();
+    let constant = start.starts_with("const");
+    let last = lines[at..]
+        .iter()
+        .position(|l| *l == "}" || (constant && l.ends_with(';')));
+    lines[first..=at + last.unwrap_or_default()].join("\n")
+}
 
 #[test]
 fn what_is_copied_from_lesson_to_lesson_is_identical() {
-    for (name, files) in COPIES {
-        let text =
-            |file: &str| function(&root().join("crates").join(file), name);
+    for (start, files) in COPIES {
         for file in &files[1..] {
             assert!(
-                text(file) == text(files[0]),
-                "{name} differs: crates/{} and crates/{file}",
+                item(file, start) == item(files[0], start),
+                "{start}... differs: crates/{} and crates/{file}",
                 files[0]
             );
         }
