@@ -14,13 +14,10 @@ usage: flows record [SCENARIO]
   draw     make the figures from the recordings";
 
 fn main() -> Result<()> {
-    let args: Vec<_> = env::args().skip(1).collect();
-    match args
-        .iter()
-        .map(String::as_str)
-        .collect::<Vec<_>>()
-        .as_slice()
-    {
+    let args: Vec<_> = env::args_os().skip(1).collect();
+    let words: Vec<_> = args.iter().map(|arg| arg.to_string_lossy()).collect();
+    let words: Vec<_> = words.iter().map(|word| &**word).collect();
+    match words.as_slice() {
         ["record"] => record(None),
         ["record", name] => record(Some(name)),
         ["draw"] => draw(),
