@@ -446,6 +446,40 @@ fn idle_with_a_timeout_stays_that_long_and_all_is_well() -> Result {
     Ok(())
 }
 
+/// On Linux a stop interrupts a wait that has a deadline: signal(7).
+#[test]
+#[cfg(target_os = "linux")]
+fn idle_with_a_timeout_survives_a_stop() -> Result {
+    let (addr, results) = serve(1, |_, stream| Ok(stream))?;
+    let probe = Typed::start(&addr, &["--idle", PATIENT])?;
+    probe.wait_for("idle: reads nothing from now on")?;
+    let open = result(&results)?;
+    let id = probe.child.0.id();
+    let lab = harness::Lab::new();
+    lab.wait_until("the client waits", || {
+        harness::tasks::thread_ids(id).is_some_and(|ids| {
+            let calls = ids.into_iter().map(harness::tasks::blocked_in);
+            calls.flatten().any(|(call, _)| call == "recvfrom")
+        })
+    })?;
+    let all = |stopped| {
+        harness::tasks::thread_ids(id).is_some_and(|ids| {
+            ids.into_iter().all(|thread| {
+                harness::proc::is_stopped(thread) == Some(stopped)
+            })
+        })
+    };
+    for (name, stopped) in [("-STOP", true), ("-CONT", false)] {
+        let kill = std::process::Command::new("kill")
+            .args([name, &id.to_string()])
+            .status()?;
+        assert!(kill.success());
+        lab.wait_until(name, || all(stopped))?;
+    }
+    drop(open);
+    probe.wait_for("the peer closed the connection")
+}
+
 #[test]
 fn idle_sees_a_reset_behind_unread_bytes() -> Result {
     let (addr, _results) = serve(1, |_, mut stream| {

@@ -227,12 +227,19 @@ impl Client {
         let limit = self.task.args.timeout;
         let left = || limit.map(|limit| limit.saturating_sub(start.elapsed()));
         self.note("idle: reads nothing from now on");
-        let _ = self.socket.set_read_timeout(limit);
-        match self.socket.peek(&mut [MaybeUninit::uninit()]) {
-            Ok(0) => return Ok(PEER_CLOSED.into()),
-            Ok(_) => self.note("something arrived: it stays unread"),
-            Err(e) if failure::timed_out(&e) => {}
-            Err(e) => return Err(self.broken(&e, "idle")),
+        while left() != Some(Duration::ZERO) {
+            let _ = self.socket.set_read_timeout(left());
+            match self.socket.peek(&mut [MaybeUninit::uninit()]) {
+                Ok(0) => return Ok(PEER_CLOSED.into()),
+                Ok(_) => {
+                    self.note("something arrived: it stays unread");
+                    break;
+                }
+                Err(e) if failure::timed_out(&e) => {}
+                // Linux: a wait with a deadline was stopped (Ctrl-Z).
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => return Err(self.broken(&e, "idle")),
+            }
         }
         while left() != Some(Duration::ZERO) {
             if let Some(error) = self.socket.take_error()? {
