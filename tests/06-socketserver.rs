@@ -991,9 +991,29 @@ fn request_queue_size_is_how_many_may_wait() -> Result {
         let line = Line::new().0;
         let server = bind_with::<Tcp, _, _>(&options, Sequential, line);
         let addr = server.local_addr().unwrap();
-        let many: Vec<_> = (0..size + 10).map(|_| knock(addr)).collect();
-        let connected = many.iter().filter(|one| one.peer_addr().is_ok());
-        assert_eq!(connected.count(), size as usize + 1);
+        let all = size as usize + 1;
+        let connected = |some: &[Socket]| {
+            some.iter().filter(|one| one.peer_addr().is_ok()).count()
+        };
+        let waiting = || {
+            let rows = proc::tcp_rows(addr.port()).unwrap_or_default();
+            let listener = rows
+                .iter()
+                .find(|row| row.local == addr && row.state == "LISTEN");
+            listener.map(|row| row.receive_queue)
+        };
+        let lab = Lab::new();
+        let first: Vec<_> = (0..all).map(|_| knock(addr)).collect();
+        // Not before the queue is full: then nobody else gets an answer.
+        lab.wait_until("the queue is full", || {
+            waiting() == Some(all) && connected(&first) == all
+        })?;
+        let more: Vec<_> = (0..10).map(|_| knock(addr)).collect();
+        lab.wait_until("all the others have asked", || {
+            let rows = proc::tcp_rows(addr.port()).unwrap_or_default();
+            rows.iter().filter(|row| row.state == "SYN-SENT").count() == 10
+        })?;
+        assert_eq!((connected(&more), waiting()), (0, Some(all)));
     }
     Ok(())
 }
@@ -1378,6 +1398,14 @@ fn out_of_descriptors_it_pauses_and_serves_again_when_some_leave() -> Result {
     })?;
     let used = cpu_time() - cpu_before;
     assert!(used <= Duration::from_millis(50), "used {used:?}");
+    // Later it is said again whenever an `accept` has succeeded in between,
+    // and how often that is depends on how fast the others leave.
+    let complaints = String::from_utf8_lossy(&server.complained()).into_owned();
+    assert_eq!(
+        complaints.matches("trying again").count(),
+        1,
+        "{complaints}"
+    );
 
     while !clients.is_empty() {
         let rest = clients.split_off(clients.len().min(SERVED));
@@ -1388,11 +1416,7 @@ fn out_of_descriptors_it_pauses_and_serves_again_when_some_leave() -> Result {
         clients.into_iter().for_each(Peer::close);
         clients = rest;
     }
-    good_client_is_served(&lab, "threads-tcp", addr)?;
-    let complaints = String::from_utf8_lossy(&server.complained()).into_owned();
-    let trying = complaints.matches("trying again").count();
-    assert!((1..=3).contains(&trying), "{complaints}");
-    Ok(())
+    good_client_is_served(&lab, "threads-tcp", addr)
 }
 
 #[test]
