@@ -328,6 +328,15 @@ fn clients_beyond_the_queue_of_128_try_again_and_are_served() -> Result {
     let waiting: Vec<_> = (0..QUEUE)
         .map(|_| lab.connect("quick", addr))
         .collect::<Result<_>>()?;
+    // A client is connected a little before the kernel has queued it.
+    lab.wait_until("a full queue", || {
+        let rows = proc::tcp_rows(addr.port()).unwrap_or_default();
+        rows.iter().any(|row| {
+            row.local == addr
+                && row.state == "LISTEN"
+                && row.receive_queue == QUEUE
+        })
+    })?;
     let connecting: Vec<_> = (0..BEYOND)
         .map(|_| {
             let lab = lab.clone();
