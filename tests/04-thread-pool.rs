@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -579,7 +579,7 @@ fn out_of_descriptors_it_serves_again_when_a_client_leaves() -> Result {
 
 /// What Ctrl-C sends. The pool is not dropped, so its queue is not drained.
 #[test]
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 fn ctrl_c_cuts_off_all_clients() -> Result {
     let lab = Lab::new();
     // A job in a shell's background ignores SIGINT, and so does what it starts;
