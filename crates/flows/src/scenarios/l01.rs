@@ -559,10 +559,12 @@ fn unread(play: &mut Play) -> Result<()> {
             .rust("TcpStream::connect(peer)")
             .call("probe's socket", "setsockopt")
             .call("probe's socket", "setsockopt")
-            .call("probe's socket", "recvfrom"),
+            .call("probe's socket", "recvfrom")
+            .call("server", "accept4")
+            .begin("server", "recvfrom"),
             step(
                 "It sends a first line",
-                "Four bytes. The server is woken in accept and then in recv.",
+                "Four bytes. The server's recv has something to return.",
             )
             .rust("(&self.socket).write(piece)")
             .python("client.sendall(line)")
@@ -578,7 +580,6 @@ fn unread(play: &mut Play) -> Result<()> {
             )
             .rust("prompt(\"reply> \")?")
             .python("reply = input(\"reply> \")")
-            .call("server", "accept4")
             .call("server", "recvfrom")
             .call("server", "read"),
         ],
