@@ -59,7 +59,7 @@ fn datagrams(play: &mut Play) -> Result<()> {
         &[udp_server()],
         step(
             "The kernel's table",
-            "One socket. UNCONN means that it is bound to no peer; UDP has no \
+            "One socket. UNCONN means that it has no peer; UDP has no \
              other states than this one and its contrary.",
         ),
     )?;
@@ -186,9 +186,9 @@ fn nobody(play: &mut Play) -> Result<()> {
         .packet("connected client", Server, "ICMP: no port", UNREACHABLE)
         .call("connected client", "setsockopt"),
         step(
-            "Its next call fails at once",
+            "Its receive fails at once",
             "Send had long returned, with success. The refusal is the result \
-             of the call after it.",
+             of the next call that sends or receives.",
         )
         .rust("socket.recv_from(&mut buffer)")
         .python("client.recv(65535)  # ConnectionRefusedError")
