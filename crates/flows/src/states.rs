@@ -157,7 +157,8 @@ pub fn figure(flows: &[Flow]) -> String {
          <figcaption><strong>The states of a TCP connection.</strong> Thick: \
          the paths that the recordings of this book took. A solid frame: the \
          state was read in the kernel's table. A dashed frame: it was too \
-         short, and is deduced.</figcaption>\n<div class=\"flow-picture\">\n",
+         short, and is deduced. A dashed arrow: FIN-WAIT-2 may have come \
+         between, which the recording leaves open.</figcaption>\n<div class=\"flow-picture\">\n",
     );
     for (layout, class) in Layout::ALL {
         let body = draw(&paths, layout, class);
@@ -173,9 +174,15 @@ pub fn figure(flows: &[Flow]) -> String {
                 false => format!("<i>{name}</i>"),
             })
             .collect();
+        let open = match path.states.windows(2).any(is_open) {
+            true => {
+                " Whether it passed FIN-WAIT-2 after FIN-WAIT-1 was not seen."
+            }
+            false => "",
+        };
         let _ = writeln!(
             out,
-            "<li><strong>{}.</strong> {}. (Bold: read, in one of the recordings \
+            "<li><strong>{}.</strong> {}.{open} (Bold: read, in one of the recordings \
              that took this path. Italic: deduced, RFC 9293, section \
              3.3.2.)</li>",
             escape(&path.whose),
@@ -183,6 +190,11 @@ pub fn figure(flows: &[Flow]) -> String {
         );
     }
     out + "</ol>\n</figure>\n"
+}
+
+/// Nobody saw whether the ACK came alone, before the FIN, or with it.
+fn is_open(pair: &[(String, bool)]) -> bool {
+    pair[0].0 == "FIN-WAIT-1" && pair[1].0 == "TIME-WAIT"
 }
 
 /// The places of a layout: the middle of each column, and of each row.
@@ -212,7 +224,7 @@ fn draw(paths: &[Path], layout: Layout, class: &str) -> String {
          between them. The list below names each recorded path.</desc>"
     );
     for (from, to, event, sent) in CHANGES {
-        out.push_str(&arrow(layout, from, to, 1.0));
+        out.push_str(&arrow(layout, from, to, 1.0, ""));
         if layout == Layout::Wide {
             out.push_str(&label(layout, from, to, event, sent));
         }
@@ -254,7 +266,12 @@ fn draw(paths: &[Path], layout: Layout, class: &str) -> String {
             );
         }
         for pair in path.states.windows(2) {
-            out.push_str(&arrow(layout, &pair[0].0, &pair[1].0, 3.0));
+            let dashes = match is_open(pair) {
+                true => " stroke-dasharray=\"5 3\"",
+                false => "",
+            };
+            let (from, to) = (&pair[0].0, &pair[1].0);
+            out.push_str(&arrow(layout, from, to, 3.0, dashes));
         }
         out.push_str("</g>");
     }
@@ -277,7 +294,13 @@ fn ends(layout: Layout, from: &str, to: &str) -> ((f64, f64), (f64, f64)) {
     )
 }
 
-fn arrow(layout: Layout, from: &str, to: &str, width: f64) -> String {
+fn arrow(
+    layout: Layout,
+    from: &str,
+    to: &str,
+    width: f64,
+    dashes: &str,
+) -> String {
     let ((x1, y1), (x2, y2)) = ends(layout, from, to);
     let opacity = if width > 1.0 { 1.0 } else { 0.4 };
     let beside = x1 == x2 && (y2 - y1) > 100.0;
@@ -293,9 +316,9 @@ fn arrow(layout: Layout, from: &str, to: &str, width: f64) -> String {
     };
     let (bx, by) = (x2 - dx * 8.0, y2 - dy * 8.0);
     format!(
-        "<path d=\"{line}M{:.1} {:.1}L{x2:.1} {y2:.1}L{:.1} {:.1}\" \
-         fill=\"none\" stroke=\"currentColor\" stroke-width=\"{width}\" \
-         stroke-opacity=\"{opacity}\"/>",
+        "<g fill=\"none\" stroke=\"currentColor\" stroke-width=\"{width}\" \
+         stroke-opacity=\"{opacity}\"><path d=\"{line}\"{dashes}/>\
+         <path d=\"M{:.1} {:.1}L{x2:.1} {y2:.1}L{:.1} {:.1}\"/></g>",
         bx - dy * 4.0,
         by + dx * 4.0,
         bx + dy * 4.0,
