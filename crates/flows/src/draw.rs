@@ -688,7 +688,8 @@ fn wrap(text: &str, room: usize) -> Vec<String> {
         };
         let at = best(|_, next| next == ' ')
             .or_else(|| best(|last, _| "(,:".contains(last)))
-            .or_else(|| best(|_, next| next == '.'))
+            .or_else(|| best(|last, next| next == '.' && last != '.'))
+            .or_else(|| best(|last, _| last == '_'))
             .unwrap_or(room);
         let tail = rest.split_off(at);
         lines.push(rest.iter().collect::<String>());
