@@ -427,7 +427,7 @@ impl Browser {
         };
         fs::create_dir_all(&folder)?;
         // A picture ends where the window does.
-        self.resize((size.0, 6000)).await?;
+        self.resize((size.0, 12000)).await?;
         let figures = self.driver.find_all(By::Css("figure.flow")).await?;
         for figure in figures {
             let name = figure.attr("id").await?.unwrap_or_default();
