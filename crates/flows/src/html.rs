@@ -36,8 +36,9 @@ pub fn figure(flow: &Flow) -> String {
         "<figure class=\"flow\" id=\"flow-{name}\" data-drawings=\"2\" \
          aria-label=\"{title}\">\n\
          <figcaption><strong>{title}.</strong> Solid: seen, by strace and in \
-         the kernel's tables. Dashed: deduced, as each step says. A thick bar: \
-         a call that waits.</figcaption>\n<div class=\"flow-picture\">\n"
+         the kernel's tables. Dashed: deduced, as each step says. Deduced too: \
+         which of two programs was first. A thick bar: a call that waits.\
+         </figcaption>\n<div class=\"flow-picture\">\n"
     );
     for (layout, class) in Layout::ALL {
         let head = head(flow, layout);

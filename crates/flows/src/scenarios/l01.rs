@@ -272,7 +272,8 @@ fn conversation(play: &mut Play) -> Result<()> {
             .call("client", "shutdown")
             .packet("client", Client, "FIN, ACK", CLOSING)
             .passes("client", Client, "FIN-WAIT-1", CLOSING)
-            .passes("client", Server, "CLOSE-WAIT", CLOSING),
+            .passes("client", Server, "CLOSE-WAIT", CLOSING)
+            .begin("client", "recvfrom"),
             step(
                 "The server's recv returns 0",
                 "The end of the stream. It is not an empty message, and it \
