@@ -344,6 +344,13 @@ fn two_messages_can_arrive_in_one_read() -> Result {
     server.expect("received: one\nreply> ")?;
     a.send("one")?;
     a.send("one")?;
+    // Elsewhere there is no seeing them arrive, only believing it.
+    #[cfg(target_os = "linux")]
+    lab.wait_until("both wait to be read", || {
+        let rows = harness::proc::tcp_rows(addr.port()).unwrap_or_default();
+        rows.iter()
+            .any(|row| row.local == addr && row.receive_queue == 6)
+    })?;
     server.type_line("ok");
     server.expect("received: oneone\nreply> ")?;
 
