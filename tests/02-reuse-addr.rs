@@ -246,8 +246,8 @@ fn a_port_in_use_is_refused_with_what_to_do() -> Outcome {
             "Error: cannot listen on {addr}: Address already in use \
              (os error 98) (another program has it: stop that; or an earlier \
              server left a connection in TIME-WAIT: wait a minute or two); \
-             give a free HOST:PORT of this machine, such as 127.0.0.1:9007, \
-             or 127.0.0.1:0 for any free port\n"
+             give a free HOST:PORT of this machine, such as 127.0.0.1:0, \
+             which stands for any free one\n"
         ));
     Ok(())
 }
@@ -1017,7 +1017,7 @@ fn what_is_not_an_address_is_refused_with_an_example() {
                 .code(1)
                 .stdout("")
                 .stderr(contains(format!("cannot listen on {addr}: ")))
-                .stderr(contains("such as 127.0.0.1:9007"))
+                .stderr(contains("such as 127.0.0.1:0"))
                 .stderr(contains("TIME-WAIT").not())
                 .stderr(contains("panicked").not());
         }

@@ -698,7 +698,7 @@ fn a_port_in_use_is_refused_with_what_to_do() -> Result {
 #[test]
 fn what_is_not_an_address_is_refused_with_an_example() {
     for addr in ["", "nonsense", "127.0.0.1", "127.0.0.1:99999", "::1", ":1"] {
-        run(&[addr]).stderr(contains("such as 127.0.0.1:9007"));
+        run(&[addr]).stderr(contains("such as 127.0.0.1:0"));
     }
 }
 

@@ -32,7 +32,7 @@ use anyhow::{anyhow, bail};
 
 const DEFAULT_ADDR: &str = "127.0.0.1:9006";
 const HINT: &str = "give a free HOST:PORT of this machine, \
-    such as 127.0.0.1:9007, or 127.0.0.1:0 for any free port";
+    such as 127.0.0.1:0, which stands for any free one";
 const BUFFER_SIZE: usize = 1024;
 /// Linux, with its defaults, ends a process of some 16,000 threads.
 const MAX_CLIENTS: usize = 4096;

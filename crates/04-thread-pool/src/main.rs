@@ -36,7 +36,7 @@ use anyhow::{Context, anyhow, bail};
 
 const DEFAULT_ADDR: &str = "127.0.0.1:9006";
 const HINT: &str = "give a free HOST:PORT of this machine, \
-    such as 127.0.0.1:9007, or 127.0.0.1:0 for any free port";
+    such as 127.0.0.1:0, which stands for any free one";
 const USAGE: &str = "usage: lesson-04-thread-pool [HOST:PORT] [DEADLINE_MS], \
     a whole number of milliseconds from 1 on";
 const BUFFER_SIZE: usize = 1024;

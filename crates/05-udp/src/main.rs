@@ -29,7 +29,7 @@ use anyhow::{anyhow, bail};
 
 const DEFAULT_ADDR: &str = "127.0.0.1:9006";
 const HINT: &str = "give a free HOST:PORT of this machine, \
-    such as 127.0.0.1:9007, or 127.0.0.1:0 for any free port";
+    such as 127.0.0.1:0, which stands for any free one";
 /// No datagram is longer: its length field has 16 bits.
 const BUFFER_SIZE: usize = 65_535;
 const RECEIVE_PAUSE: Duration = Duration::from_millis(100);

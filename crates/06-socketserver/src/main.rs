@@ -39,7 +39,7 @@ const DEFAULT_CHOICE: &str = "threads-tcp";
 const USAGE: &str = "usage: lesson-06-socketserver [HOST:PORT] \
     [sequential-tcp|threads-tcp|pool-tcp|sequential-udp|threads-udp|pool-udp]";
 const HINT: &str = "give a free HOST:PORT of this machine, \
-    such as 127.0.0.1:9007, or 127.0.0.1:0 for any free port";
+    such as 127.0.0.1:0, which stands for any free one";
 const BUFFER_SIZE: usize = 1024;
 const WORKERS: usize = 4;
 const QUEUE: usize = 4;
