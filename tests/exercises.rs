@@ -487,6 +487,20 @@ fn a_server_that_runs_already_is_checked_and_what_needs_a_restart_skipped()
 }
 
 #[test]
+fn a_server_that_should_run_already_and_does_not_is_missed() {
+    use socket2::{Domain, Socket, Type};
+    let any = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    // It has a port, and does not listen.
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&any.into()).unwrap();
+    let addr = socket.local_addr().unwrap().as_socket().unwrap();
+    let exercise = find("3").unwrap();
+    let outcome = check(&exercise, &Target::At(addr), options(1, PATIENT));
+    let text = report(&exercise, &outcome);
+    assert_eq!(id(&outcome), Some("nobody-there"), "{text}");
+}
+
+#[test]
 fn the_same_seed_sends_the_same_words() {
     let exercise = find("3").unwrap();
     let sent = |seed| {

@@ -152,6 +152,11 @@ impl Trouble {
         matches!(*self.0.failure.fault, Fault::Silence(_))
     }
 
+    /// The program has ended.
+    pub(crate) fn is_exit(&self) -> bool {
+        matches!(*self.0.failure.fault, Fault::Exited { .. })
+    }
+
     pub(crate) fn is_refusal(&self) -> bool {
         *self.0.failure.fault == Fault::Refused
     }
@@ -170,6 +175,8 @@ pub(crate) trait Or<T> {
     /// The connection was closed, reset or refused (a datagram, too), and the
     /// program still runs.
     fn or_closed(self, id: &'static str) -> Result<T>;
+    /// As [`Or::or_closed`], by a reset only.
+    fn or_reset(self, id: &'static str) -> Result<T>;
     /// Something else came.
     fn or_wrong(self, id: &'static str) -> Result<T>;
     /// The program ended.
@@ -185,6 +192,13 @@ impl<T> Or<T> for Result<T> {
 
     fn or_closed(self, id: &'static str) -> Self {
         self.map_err(|trouble| trouble.hint(Kind::Closed, id))
+    }
+
+    fn or_reset(self, id: &'static str) -> Self {
+        self.map_err(|trouble| match *trouble.0.failure.fault {
+            Fault::Reset => trouble.hint(Kind::Closed, id),
+            _ => trouble,
+        })
     }
 
     fn or_wrong(self, id: &'static str) -> Self {
@@ -610,6 +624,7 @@ impl Check {
         let usual = match fault {
             Fault::Exited { .. } => Some("ended-by-itself"),
             Fault::Silence(_) => Some("hangs"),
+            Fault::Refused if !self.is_ours() => Some("nobody-there"),
             Fault::Refused => Some("nobody-listens"),
             Fault::Io(_) if self.program.is_none() => Some("cannot-start"),
             _ => None,

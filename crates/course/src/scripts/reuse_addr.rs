@@ -80,8 +80,26 @@ fn visit(c: &mut Check, count: usize) -> Result {
 
 fn visitor(c: &mut Check, number: usize) -> Result {
     let mut visitor = c.connect("visitor")?;
-    visitor.expect(format!("you are visitor {number}\n"))?;
-    visitor.expect_end().or_silent("keeps-the-connection")?;
+    let greeting = format!("you are visitor {number}\n");
+    visitor
+        .expect(&greeting)
+        .map_err(|trouble| {
+            // If the visitor's word brings it, that is what it waited for.
+            let waited = trouble.is_silence()
+                && visitor.send("hello\n").is_ok()
+                && visitor.half_close().is_ok()
+                && visitor.expect(&greeting).is_ok();
+            if waited {
+                trouble.settle("waits-for-the-visitor")
+            } else {
+                trouble
+            }
+        })
+        .or_reset("resets")?;
+    visitor
+        .expect_end()
+        .or_silent("keeps-the-connection")
+        .or_reset("resets")?;
     visitor.close();
     Ok(())
 }

@@ -64,6 +64,21 @@ pub(crate) fn check(c: &mut Check) -> Result {
         .or_exited("utf8-unwrap")
         .or_closed("utf8-unwrap")?;
 
+    c.step("white space belongs to the line, too");
+    let word = c.word();
+    for line in [format!("  {word} \t"), format!("{word}\r")] {
+        let cut = [line.trim(), line.trim_start(), line.trim_end()];
+        asks(&mut a, &line).map_err(|trouble| {
+            let trims =
+                |got| cut.iter().any(|cut| answer(cut).as_bytes() == got);
+            if trouble.got().is_some_and(trims) {
+                trouble.settle("trims")
+            } else {
+                trouble
+            }
+        })?;
+    }
+
     c.step("when a client sends no more, the next one is served");
     let mut b = c.connect("b")?;
     let word = c.word();

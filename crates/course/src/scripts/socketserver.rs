@@ -2,7 +2,7 @@
 
 use harness::Fault;
 
-use crate::check::{Check, Client, Or, Result};
+use crate::check::{Check, Client, Or, Result, Trouble};
 
 /// How often a request is made that a program about to end may still answer:
 /// on a busy machine its end takes a while.
@@ -61,7 +61,16 @@ pub(crate) fn check(c: &mut Check) -> Result {
 fn stop(c: &mut Check) -> Result {
     if let Some(program) = c.program() {
         program.end_input();
-        program.expect("shutting down\n")?;
+        if let Err(failure) = program.expect("shutting down\n") {
+            let trouble = Trouble::from(failure);
+            let ended_well = trouble.is_exit()
+                && program.exit().is_ok_and(|status| status.success());
+            return Err(if ended_well {
+                trouble.settle("not-announced")
+            } else {
+                trouble
+            });
+        }
     }
     Ok(())
 }

@@ -6,6 +6,8 @@ const WORKERS: [&str; 3] = ["a", "b", "c"];
 /// How often something is tried that a lucky moment may hide.
 const AGAIN: usize = 20;
 const CHAIRS: [&str; 4] = ["d", "e", "f", "g"];
+/// More clients than any miscounting of the chairs lets wait.
+const MANY: usize = 20;
 
 pub(crate) fn check(c: &mut Check) -> Result {
     c.step("three clients are served at once");
@@ -14,10 +16,12 @@ pub(crate) fn check(c: &mut Check) -> Result {
     for name in &WORKERS[1..] {
         let client = is_ready(c, name).map_err(|trouble| {
             // With two at work, the lock is not what keeps the third away.
-            let queued =
-                served.len() == 1 && trouble.is_silence() && is_queueing(c);
-            if queued {
+            if served.len() > 1 || !trouble.is_silence() {
+                trouble
+            } else if has_an_end(c, CHAIRS.len()) {
                 trouble.settle("lock-held-while-working")
+            } else if comes_next(c, &mut served) {
+                trouble.settle("one-at-a-time")
             } else {
                 trouble
             }
@@ -35,6 +39,13 @@ pub(crate) fn check(c: &mut Check) -> Result {
         .collect::<Result<Vec<_>>>()?;
     let mut h = c.connect("h")?;
     h.expect("busy\n")
+        .map_err(|trouble| {
+            if trouble.is_silence() && has_an_end(c, MANY) {
+                trouble.settle("chairs-miscounted")
+            } else {
+                trouble
+            }
+        })
         .or_silent("unbounded")
         .or_got("ready\n", "thread-per-client")?;
     h.expect_end()?;
@@ -89,7 +100,7 @@ fn still_wait(
         // Behind somebody who waits there is a queue, if too short a one.
         match n {
             0 => waits.or_got("busy\n", "no-queue"),
-            _ => waits,
+            _ => waits.or_got("busy\n", "chairs-miscounted"),
         }?;
     }
     Ok(())
@@ -108,14 +119,21 @@ fn asks(c: &mut Check, client: &mut Client) -> Result {
     client.expect(format!("{answer}\n"))
 }
 
-/// True if one of many more clients is told `busy`: then there is a pool at
-/// work, which takes clients in, and yet only one of them is served.
-fn is_queueing(c: &Check) -> bool {
-    c.note("is anybody taken in? more clients try");
-    let more: Vec<_> = (0..CHAIRS.len())
-        .map_while(|_| c.connect("more").ok())
-        .collect();
+/// True if a client behind `more` others is told `busy`: then somebody takes
+/// clients in, although they are not served, and counts them.
+fn has_an_end(c: &Check, more: usize) -> bool {
+    c.note("is anybody told `busy`? more clients try");
+    let more: Vec<_> =
+        (0..more).map_while(|_| c.connect("more").ok()).collect();
     let last = c.connect("last").and_then(|mut last| last.expect("busy\n"));
     drop(more);
     last.is_ok()
+}
+
+/// True if another client is served as soon as those who are served leave.
+fn comes_next(c: &Check, served: &mut Vec<Client>) -> bool {
+    c.note("is somebody else served when the first client leaves?");
+    let next = c.connect("next");
+    served.clear();
+    next.and_then(|mut next| next.expect("ready\n")).is_ok()
 }

@@ -24,7 +24,16 @@ pub(crate) fn check(c: &mut Check) -> Result {
                 && got.ends_with(bytes)
         });
         if whole {
-            trouble.settle("whole-buffer")
+            return trouble.settle("whole-buffer");
+        }
+        let turned: String = word.chars().rev().collect();
+        let count = word.len().to_string();
+        let in_two = trouble.got().is_some_and(|got| {
+            got.trim_ascii_end() == count.as_bytes()
+                && a.expect(turned.as_bytes()).is_ok()
+        });
+        if in_two {
+            trouble.settle("two-datagrams")
         } else {
             trouble
         }
@@ -49,6 +58,26 @@ pub(crate) fn check(c: &mut Check) -> Result {
         .or_silent("empty-datagram-is-eof")?;
     asks(c, &a, 5)?;
 
+    c.step("any bytes are turned round, not only letters");
+    let text = (c.word() + "é你").into_bytes();
+    for bytes in [text, b"\xffis no text".to_vec()] {
+        a.send(&bytes)?;
+        a.expect(&answer(&bytes))
+            .map_err(|trouble| {
+                let is_text = if trouble.is_silence() {
+                    asks(c, &a, 5).is_ok()
+                } else {
+                    is_turned_text(trouble.got(), &bytes)
+                };
+                if is_text {
+                    trouble.settle("takes-bytes-for-text")
+                } else {
+                    trouble
+                }
+            })
+            .or_exited("takes-bytes-for-text")?;
+    }
+
     c.step("datagrams of many sizes come back whole");
     let large: &[usize] = if cfg!(target_os = "macos") {
         &[]
@@ -66,7 +95,33 @@ pub(crate) fn check(c: &mut Check) -> Result {
     }
     c.step(step);
     a.send(vec![b'x'; LARGEST])?;
-    asks(c, &a, 5).or_exited("error-ends-server")
+    asks(c, &a, 5)
+        .map_err(|trouble| {
+            let kept = trouble.got().and_then(number).unwrap_or(LARGEST);
+            let cut = answer(&vec![b'x'; kept.min(LARGEST)]);
+            if kept < LARGEST && trouble.got() == Some(&cut) {
+                trouble.settle("truncates")
+            } else {
+                trouble
+            }
+        })
+        .or_exited("error-ends-server")
+}
+
+/// The number at the beginning of an answer.
+fn number(answer: &[u8]) -> Option<usize> {
+    let digits = answer.split(|&byte| byte == b' ').next()?;
+    str::from_utf8(digits).ok()?.parse().ok()
+}
+
+/// True if the answer is that of a program which made text of `bytes`, and
+/// turned round its characters.
+fn is_turned_text(got: Option<&[u8]>, bytes: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(bytes);
+    let turned: String = text.chars().rev().collect();
+    let counts = [bytes.len(), text.len(), text.chars().count()];
+    let mut answers = counts.iter().map(|count| format!("{count} {turned}"));
+    answers.any(|answer| got == Some(answer.as_bytes()))
 }
 
 /// Sends random letters.

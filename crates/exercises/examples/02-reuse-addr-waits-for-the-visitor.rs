@@ -1,0 +1,35 @@
+//! Exercise 02 with a mistake: the server lets the visitor speak first.
+
+use std::env;
+use std::io::{self, Error, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+fn main() -> io::Result<()> {
+    let addr = env::args().nth(1).unwrap_or("127.0.0.1:9006".to_owned());
+    let listener = listen(addr.parse().map_err(Error::other)?)?;
+    println!("listening on {}", listener.local_addr()?);
+    for (stream, number) in listener.incoming().zip(1..) {
+        if let Err(error) = greet(stream?, number) {
+            eprintln!("{error}");
+        }
+    }
+    Ok(())
+}
+
+/// A listener, made call by call.
+fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
+    let domain = Domain::for_address(addr);
+    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(cfg!(unix))?;
+    socket.bind(&addr.into())?;
+    socket.listen(128)?;
+    Ok(socket.into())
+}
+
+/// Greets one visitor, and closes the connection.
+fn greet(mut stream: TcpStream, number: u64) -> io::Result<()> {
+    let _ = stream.read(&mut [0; 1024])?;
+    stream.write_all(format!("you are visitor {number}\n").as_bytes())
+}

@@ -1,0 +1,79 @@
+//! Exercise 04 with a mistake: all wait, for one worker and for a chair.
+
+use std::env;
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+const WORKERS: usize = 3;
+const CHAIRS: usize = 4;
+
+/// Serves clients with a fixed number of threads.
+struct Pool {
+    chairs: mpsc::SyncSender<TcpStream>,
+}
+
+impl Pool {
+    /// Starts the workers. At most `chairs` clients wait for one of them.
+    fn new(workers: usize, chairs: usize) -> io::Result<Self> {
+        let (chairs, waiting) = mpsc::sync_channel(chairs);
+        let waiting = Arc::new(Mutex::new(waiting));
+        for _ in 0..workers {
+            let waiting = Arc::clone(&waiting);
+            thread::Builder::new().spawn(move || work(&waiting))?;
+        }
+        Ok(Self { chairs })
+    }
+
+    /// Lets a worker serve the client, now or later; gives it back if all
+    /// chairs are taken.
+    fn offer(&self, stream: TcpStream) -> Result<(), TcpStream> {
+        match self.chairs.send(stream) {
+            Ok(()) => Ok(()),
+            Err(mpsc::SendError(stream)) => Err(stream),
+        }
+    }
+}
+
+/// A worker: one client after the other.
+fn work(waiting: &Mutex<Receiver<TcpStream>>) {
+    loop {
+        let queue = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = queue.recv();
+        let Ok(stream) = next else { return };
+        let result = panic::catch_unwind(AssertUnwindSafe(|| serve(&stream)));
+        if let Ok(Err(error)) = result {
+            eprintln!("{error}");
+        }
+    }
+}
+
+fn main() -> io::Result<()> {
+    let addr = env::args().nth(1).unwrap_or("127.0.0.1:9006".to_owned());
+    let listener = TcpListener::bind(addr)?;
+    let pool = Pool::new(WORKERS, CHAIRS)?;
+    println!("listening on {}", listener.local_addr()?);
+    for stream in listener.incoming() {
+        if let Err(mut refused) = pool.offer(stream?) {
+            // It may have gone already.
+            let _ = refused.write_all(b"busy\n");
+        }
+    }
+    Ok(())
+}
+
+/// What a worker does for one client. (It panics if the client says so.)
+fn serve(mut stream: &TcpStream) -> io::Result<()> {
+    stream.write_all(b"ready\n")?;
+    for line in BufReader::new(stream).split(b'\n') {
+        let mut line = line?;
+        assert_ne!(line, b"panic", "a client wants it so");
+        line.reverse();
+        line.push(b'\n');
+        stream.write_all(&line)?;
+    }
+    Ok(())
+}
