@@ -120,6 +120,8 @@ enum Kind {
     Closed,
     Wrong,
     Exited,
+    /// Exited, with code 0.
+    Ended,
 }
 
 /// What a step of a script ends in.
@@ -166,6 +168,11 @@ impl Trouble {
         self.0.settled = Some(id);
         self
     }
+
+    /// As [`Trouble::settle`], if `holds`.
+    pub(crate) fn settle_if(self, holds: bool, id: &'static str) -> Self {
+        if holds { self.settle(id) } else { self }
+    }
 }
 
 /// Says what a fault *of this kind at this step* means.
@@ -181,6 +188,8 @@ pub(crate) trait Or<T> {
     fn or_wrong(self, id: &'static str) -> Result<T>;
     /// The program ended.
     fn or_exited(self, id: &'static str) -> Result<T>;
+    /// The program ended, and thinks that all is well: with code 0.
+    fn or_ended(self, id: &'static str) -> Result<T>;
     /// Exactly `answer` came.
     fn or_got(self, answer: impl AsRef<[u8]>, id: &'static str) -> Result<T>;
 }
@@ -209,13 +218,14 @@ impl<T> Or<T> for Result<T> {
         self.map_err(|trouble| trouble.hint(Kind::Exited, id))
     }
 
+    fn or_ended(self, id: &'static str) -> Self {
+        self.map_err(|trouble| trouble.hint(Kind::Ended, id))
+    }
+
     fn or_got(self, answer: impl AsRef<[u8]>, id: &'static str) -> Self {
         self.map_err(|trouble| {
-            if trouble.got() == Some(answer.as_ref()) {
-                trouble.settle(id)
-            } else {
-                trouble
-            }
+            let holds = trouble.got() == Some(answer.as_ref());
+            trouble.settle_if(holds, id)
         })
     }
 }
@@ -373,13 +383,24 @@ impl Check {
         let mut buffer = vec![0; 64 << 10];
         let mut seen = 0;
         let mut still = 0;
+        let mut over = None;
         let mut at_rest = || {
             // Not by making it non-blocking: a thread sends at the same time.
             let stream = client.0.stream();
-            let waits = stream
+            let looked = stream
                 .set_read_timeout(Some(GLIMPSE))
-                .and_then(|()| stream.peek(&mut buffer))
-                .unwrap_or(0);
+                .and_then(|()| stream.peek(&mut buffer));
+            over = match &looked {
+                Ok(0) => Some(Fault::EarlyEnd { got: 0, wanted: 1 }),
+                Err(e) if e.kind() == io::ErrorKind::ConnectionReset => {
+                    Some(Fault::Reset)
+                }
+                _ => None,
+            };
+            if over.is_some() {
+                return true;
+            }
+            let waits = looked.unwrap_or(0);
             still = if waits > 0 && waits == seen {
                 still + 1
             } else {
@@ -394,7 +415,11 @@ impl Check {
             .map_err(|failure| {
                 let who = client.name().to_owned();
                 Trouble::from(Failure { who, ..failure })
-            })
+            })?;
+        match over {
+            Some(fault) => Err(self.trouble(client.name(), wanted, fault)),
+            None => Ok(()),
+        }
     }
 
     pub(crate) fn udp(&self, name: &str) -> Result<Datagrams> {
@@ -436,6 +461,8 @@ impl Check {
             .map_err(Trouble::from)
             .or_wrong("first-line")
             .or_silent("says-nothing")?;
+        // A socket for both families may call 127.0.0.1 `::ffff:127.0.0.1`.
+        let said = SocketAddr::new(said.ip().to_canonical(), said.port());
         let port_fits = match asked.port() {
             0 => said.port() != DEFAULT_PORT && said.port() != 0,
             port => said.port() == port,
@@ -598,9 +625,12 @@ impl Check {
             }
         }
         let mut stderr = Vec::new();
+        let mut ended_well = false;
         if let Some(program) = &self.program {
             stderr = program.complained();
-            daemon = program.status().is_some() && program.children() > 0;
+            let status = program.status();
+            daemon = status.is_some() && program.children() > 0;
+            ended_well = status.is_some_and(|status| status.success());
         }
         let kind = match fault {
             Fault::Silence(_) => Some(Kind::Silent),
@@ -611,8 +641,11 @@ impl Check {
             Fault::Exited { .. } => Some(Kind::Exited),
             _ => None,
         };
-        let hint = hints.iter().find(|(k, _)| Some(*k) == kind);
-        let general = if text(&stderr).contains("not yet implemented") {
+        let hint = hints.iter().find(|(k, _)| match k {
+            Kind::Ended => kind == Some(Kind::Exited) && ended_well,
+            _ => Some(*k) == kind,
+        });
+        let general = if is_still_to_do(&text(&stderr)) {
             Some("still-to-do")
         } else if daemon || matches!(fault, Fault::LeftBehind(_)) {
             Some("leaves-children")
@@ -711,6 +744,20 @@ impl Client {
         }
     }
 
+    /// True if the connection ends, by FIN, before very much has come.
+    pub(crate) fn ends(&mut self) -> bool {
+        let mut count = 0;
+        while count < ANSWER_LIMIT {
+            match self.0.receive() {
+                Ok(more) => count += more.len(),
+                Err(failure) => {
+                    return matches!(*failure.fault, Fault::EarlyEnd { .. });
+                }
+            }
+        }
+        false
+    }
+
     pub(crate) fn half_close(&self) -> Result {
         Ok(self.0.half_close()?)
     }
@@ -721,9 +768,14 @@ impl Client {
 
     /// Ends both directions at once, even if a thread still sends.
     pub(crate) fn hang_up(self) {
+        self.leave();
+        self.0.close();
+    }
+
+    /// As [`Client::hang_up`], for one that is still wanted as a variable.
+    pub(crate) fn leave(&self) {
         // Fails only if the other side was first.
         let _ = self.0.stream().shutdown(Shutdown::Both);
-        self.0.close();
     }
 
     pub(crate) fn close(self) {
@@ -766,4 +818,13 @@ impl Datagrams {
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// True if the program has met a `todo!`, and not only says such words.
+fn is_still_to_do(stderr: &str) -> bool {
+    let lines: Vec<_> = stderr.lines().collect();
+    lines.windows(2).any(|two| {
+        two[0].contains(" panicked at ")
+            && two[1].starts_with("not yet implemented")
+    })
 }

@@ -110,10 +110,13 @@ impl How {
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {
-    let mut found = text.to_socket_addrs().map_err(|error| {
+    let found = text.to_socket_addrs().map_err(|error| {
         format!("{error}; give HOST:PORT, such as 127.0.0.1:9006")
     })?;
-    found.next().ok_or_else(|| "it has no address".to_owned())
+    // Of a name such as localhost, the address that most programs listen on.
+    found
+        .min_by_key(SocketAddr::is_ipv6)
+        .ok_or_else(|| "it has no address".to_owned())
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

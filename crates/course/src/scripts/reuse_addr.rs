@@ -20,14 +20,17 @@ pub(crate) fn check(c: &mut Check) -> Result {
     if cfg!(unix)
         && c.step_with_program("a second copy on the same port is refused")
     {
-        let addr = c.addr().to_string();
-        let mut second = c.spawn("second", &addr)?;
+        let addr = c.addr();
+        let mut second = c.spawn("second", &addr.to_string())?;
         match second.listening() {
-            Ok(addr) => {
-                let fault = Fault::Unexpected(format!("listening on {addr}"));
-                return Err(c
-                    .trouble("second copy", "fail to start", fault)
-                    .settle("reuse-port"));
+            Ok(said) => {
+                let fault = Fault::Unexpected(format!("listening on {said}"));
+                let trouble = c.trouble("second copy", "fail to start", fault);
+                return Err(if said.port() == addr.port() {
+                    trouble.settle("reuse-port")
+                } else {
+                    trouble.settle("ignores-its-argument")
+                });
             }
             // Another line says why: on which output is its own affair.
             Err(failure)
@@ -60,14 +63,26 @@ pub(crate) fn check(c: &mut Check) -> Result {
         c.kill()?;
         let started = c.start(&addr.to_string());
         let started = match started.as_ref().err().and(option(c.lab(), addr)) {
-            Some(true) => started.or_exited("set-after-bind"),
+            Some(true) if says_in_use(c) => started.or_exited("set-after-bind"),
             Some(false) => started.or_exited("no-reuse-addr"),
-            None => started,
+            _ => started,
         };
         started.or_silent("waits-it-out")?;
         visit(c, 1)?;
     }
     Ok(())
+}
+
+/// True if the program complains of its address, and of nothing else.
+fn says_in_use(c: &mut Check) -> bool {
+    c.program().is_some_and(|program| {
+        let complaint =
+            String::from_utf8_lossy(&program.complained()).to_lowercase();
+        let said = complaint + &program.screen().to_lowercase();
+        ["in use", "addrinuse"]
+            .iter()
+            .any(|word| said.contains(word))
+    })
 }
 
 /// Visitors 1 to `count`, one after the other.
@@ -89,15 +104,17 @@ fn visitor(c: &mut Check, number: usize) -> Result {
                 && visitor.send("hello\n").is_ok()
                 && visitor.half_close().is_ok()
                 && visitor.expect(&greeting).is_ok();
-            if waited {
-                trouble.settle("waits-for-the-visitor")
-            } else {
-                trouble
-            }
+            trouble.settle_if(waited, "waits-for-the-visitor")
         })
         .or_reset("resets")?;
     visitor
         .expect_end()
+        .map_err(|trouble| {
+            let waited = trouble.is_silence()
+                && visitor.half_close().is_ok()
+                && visitor.expect_end().is_ok();
+            trouble.settle_if(waited, "waits-for-the-visitor")
+        })
         .or_silent("keeps-the-connection")
         .or_reset("resets")?;
     visitor.close();

@@ -1,0 +1,390 @@
+"""Programs that are wrong in a way that the checker must not give the name of
+another mistake. Usage: near-misses.py NAME HOST:PORT. (One, `mapped`, is right.)
+"""
+
+import os
+import queue
+import socket
+import sys
+import tempfile
+import threading
+import time
+
+CHAIRS = 4
+
+
+def address():
+    host, port = sys.argv[-1].rsplit(":", 1)
+    return host, int(port)
+
+
+def listening(sock):
+    print("listening on %s:%d" % sock.getsockname(), flush=True)
+    return sock
+
+
+def listener():
+    return listening(socket.create_server(address()))
+
+
+def in_thread(function, *args):
+    thread = threading.Thread(target=function, args=args, daemon=True)
+    thread.start()
+    return thread
+
+
+# Exercise 01: measure lines.
+
+
+def measured(line):
+    return b"%d %s\n" % (len(line.decode(errors="replace")), line)
+
+
+def one_after_the_other(serve):
+    server = listener()
+    while True:
+        conn, _ = server.accept()
+        try:
+            serve(conn)
+        except OSError:
+            pass
+        conn.close()
+
+
+def one_line_a_read(conn):
+    """Keeps the rest, and looks at it when more comes."""
+    rest = b""
+    while data := conn.recv(4096):
+        rest += data
+        if b"\n" in rest:
+            line, rest = rest.split(b"\n", 1)
+            conn.sendall(measured(line))
+
+
+def answers_the_rest_at_the_end(conn):
+    rest = b""
+    while data := conn.recv(4096):
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            conn.sendall(measured(line))
+    conn.sendall(measured(rest))
+
+
+def last_line_first(conn):
+    rest = b""
+    while data := conn.recv(4096):
+        *lines, rest = (rest + data).split(b"\n")
+        for line in reversed(lines):
+            conn.sendall(measured(line))
+
+
+def slow(conn):
+    for line in conn.makefile("rb"):
+        time.sleep(3)
+        conn.sendall(measured(line[:-1]))
+
+
+def keeps_the_connection():
+    server, kept = listener(), []
+    while True:
+        conn, _ = server.accept()
+        kept.append(conn)
+        try:
+            for line in conn.makefile("rb"):
+                conn.sendall(measured(line[:-1]))
+        except OSError:
+            pass
+
+
+def gives_up_on_a_long_line(conn):
+    for line in conn.makefile("rb"):
+        if len(line) > 100_000:
+            return
+        conn.sendall(measured(line[:-1]))
+
+
+# Exercise 02: greet visitors.
+
+
+def greet(server, then=lambda conn: None):
+    number = 0
+    while True:
+        conn, _ = server.accept()
+        number += 1
+        conn.sendall(b"you are visitor %d\n" % number)
+        then(conn)
+        conn.close()
+
+
+def takes_the_next_port():
+    host, port = address()
+    while True:
+        try:
+            greet(listening(socket.create_server((host, port))))
+        except OSError:
+            port += 1
+
+
+def takes_any_port():
+    greet(listening(socket.create_server((address()[0], 0))))
+
+
+def leaves_a_lock_behind():
+    """A second copy finds it, and a third, which takes it away."""
+    name = os.path.join(tempfile.gettempdir(), "near-misses-%s-%d.lock")
+    lock = name % address()
+    for found in (lock + ".found", lock):
+        if os.path.exists(found):
+            if found == lock:
+                os.rename(lock, lock + ".found")
+            else:
+                os.remove(found)
+            sys.exit("runs already, says " + lock)
+    server = socket.create_server(address())
+    open(name % server.getsockname(), "w").close()
+    greet(listening(server))
+
+
+# Exercise 03: count words for many clients.
+
+COUNTS, LOCK = {}, threading.Lock()
+
+
+def count_words(conn):
+    try:
+        for word in conn.makefile("rb"):
+            with LOCK:
+                COUNTS[word] = count = COUNTS.get(word, 0) + 1
+            conn.sendall(b"%s %d\n" % (word[:-1], count))
+        conn.close()
+    except OSError:
+        pass
+
+
+def two_at_a_time():
+    server, clients = listener(), queue.Queue()
+
+    def work():
+        while True:
+            count_words(clients.get())
+
+    for _ in range(2):
+        in_thread(work)
+    while True:
+        clients.put(server.accept()[0])
+
+
+def first_client_only():
+    server = listener()
+    count_words(server.accept()[0])
+    threading.Event().wait()
+
+
+def no_word_twice():
+    server = listener()
+
+    def serve(conn):
+        for word in conn.makefile("rb"):
+            if word in COUNTS:
+                conn.close()
+                os._exit(1)
+            COUNTS[word] = 1
+            conn.sendall(b"%s 1\n" % word[:-1])
+
+    while True:
+        in_thread(serve, server.accept()[0])
+
+
+def talks_of_what_is_not_implemented():
+    print("IPv6 is\nnot yet implemented", file=sys.stderr, flush=True)
+    server = listener()
+    while True:
+        server.accept()[0].close()
+
+
+def mapped():
+    """Right: a socket for both families, which calls IPv4 by another name."""
+    host, port = address()
+    server = socket.socket(socket.AF_INET6)
+    server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    server.bind(("::ffff:" + host, port))
+    server.listen()
+    print("listening on [%s]:%d" % server.getsockname()[:2], flush=True)
+    while True:
+        in_thread(count_words, server.accept()[0])
+
+
+# Exercise 04: three workers, four chairs.
+
+
+def serve_lines(conn):
+    conn.sendall(b"ready\n")
+    for line in conn.makefile("rb"):
+        if line == b"panic\n":
+            raise RuntimeError("a client wants it so")
+        conn.sendall(line[-2::-1] + b"\n")
+
+
+def never_sees_the_end(conn):
+    conn.sendall(b"ready\n")
+    rest = b""
+    while True:
+        *lines, rest = (rest + conn.recv(1024)).split(b"\n")
+        for line in lines:
+            conn.sendall(line[::-1] + b"\n")
+
+
+def pool(clients, serve=serve_lines, workers=3):
+    server = listener()
+
+    def work():
+        while True:
+            with clients.get() as conn:
+                try:
+                    serve(conn)
+                except (OSError, RuntimeError) as error:
+                    print(error, file=sys.stderr)
+
+    for _ in range(workers):
+        in_thread(work)
+    while True:
+        conn, _ = server.accept()
+        try:
+            clients.put_nowait(conn)
+        except queue.Full:
+            conn.sendall(b"busy\n")
+            conn.close()
+
+
+def says_ready_too_early():
+    server, clients = listener(), queue.Queue()
+
+    def work():
+        while True:
+            with clients.get() as conn:
+                for line in conn.makefile("rb"):
+                    conn.sendall(line[-2::-1] + b"\n")
+
+    for _ in range(3):
+        in_thread(work)
+    while True:
+        conn, _ = server.accept()
+        conn.sendall(b"ready\n")
+        clients.put(conn)
+
+
+def always_busy():
+    server = listener()
+    while True:
+        conn, _ = server.accept()
+        conn.sendall(b"busy\n")
+        conn.close()
+
+
+# Exercise 05: turn datagrams round.
+
+
+def datagrams(answer):
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.bind(address())
+    listening(sock)
+    while True:
+        data, peer = sock.recvfrom(65_536)
+        try:
+            answer(sock, data, peer)
+        except OSError:
+            pass
+
+
+def turned(data, space=b" "):
+    return b"%d" % len(data) + space + data[::-1]
+
+
+def crashes_on_nothing(sock, data, peer):
+    print("begins with", data[0])
+    sock.sendto(turned(data), peer)
+
+
+def two_spaces(sock, data, peer):
+    sock.sendto(turned(data, b"  "), peer)
+
+
+def twice(sock, data, peer):
+    sock.sendto(turned(data), peer)
+    sock.sendto(turned(data), peer)
+
+
+def one_answer_only(sock, data, peer):
+    sock.sendto(turned(data), peer)
+    threading.Event().wait()
+
+
+# Exercise 06: add, and stop when told to.
+
+
+def forgets_to_count_a_client_out():
+    server, here, gone = listener(), [], threading.Condition()
+
+    def serve(conn):
+        here.append(conn)
+        for line in conn.makefile("rb"):
+            conn.sendall(b"%d\n" % sum(map(int, line.split())))
+        conn.close()
+        with gone:
+            here.remove(conn)
+            gone.notify()
+
+    def accept():
+        try:
+            while True:
+                in_thread(serve, server.accept()[0])
+        except OSError:
+            pass
+
+    in_thread(accept)
+    sys.stdin.read()
+    print("shutting down", flush=True)
+    server.shutdown(socket.SHUT_RDWR)
+    server.close()
+    with gone:
+        gone.wait_for(lambda: not here)
+
+
+PROGRAMS = {
+    "one-line-a-read": lambda: one_after_the_other(one_line_a_read),
+    "answers-the-rest-at-the-end": lambda: one_after_the_other(
+        answers_the_rest_at_the_end
+    ),
+    "last-line-first": lambda: one_after_the_other(last_line_first),
+    "slow": lambda: one_after_the_other(slow),
+    "keeps-the-connection": keeps_the_connection,
+    "gives-up-on-a-long-line": lambda: one_after_the_other(
+        gives_up_on_a_long_line
+    ),
+    "takes-the-next-port": takes_the_next_port,
+    "takes-any-port": takes_any_port,
+    "waits-behind-the-greeting": lambda: greet(
+        listener(), lambda conn: conn.recv(1024)
+    ),
+    "leaves-a-lock-behind": leaves_a_lock_behind,
+    "two-at-a-time": two_at_a_time,
+    "first-client-only": first_client_only,
+    "no-word-twice": no_word_twice,
+    "talks-of-what-is-not-implemented": talks_of_what_is_not_implemented,
+    "mapped": mapped,
+    "last-come-first-served": lambda: pool(queue.LifoQueue(CHAIRS)),
+    "never-sees-the-end": lambda: pool(queue.Queue(CHAIRS), never_sees_the_end),
+    "one-chair-more": lambda: pool(queue.Queue(CHAIRS + 1)),
+    "one-chair-less": lambda: pool(queue.Queue(CHAIRS - 1)),
+    "two-workers": lambda: pool(queue.Queue(CHAIRS), workers=2),
+    "says-ready-too-early": says_ready_too_early,
+    "always-busy": always_busy,
+    "crashes-on-nothing": lambda: datagrams(crashes_on_nothing),
+    "two-spaces": lambda: datagrams(two_spaces),
+    "twice": lambda: datagrams(twice),
+    "one-answer-only": lambda: datagrams(one_answer_only),
+    "forgets-to-count-a-client-out": forgets_to_count_a_client_out,
+}
+
+if __name__ == "__main__":
+    PROGRAMS[sys.argv[1]]()
