@@ -364,9 +364,9 @@ fn clients_that_left_while_they_waited_are_soon_done_with() -> Result {
 #[test]
 fn an_idle_client_is_closed_when_the_deadline_strikes() -> Result {
     let lab = Lab::new();
-    let (mut server, addr) = start_server(&lab, "1000")?;
+    let (mut server, addr) = start_server(&lab, "500")?;
     let mut idle = lab.connect("idle", addr)?;
-    server.expect_error(&struck(&idle, "1s")?)?;
+    server.expect_error(&struck(&idle, "500ms")?)?;
     idle.expect_end()?;
     assert_eq!(lines(&server.complained()), 1);
     good_clients_are_served(&lab, &server, addr)
@@ -375,10 +375,10 @@ fn an_idle_client_is_closed_when_the_deadline_strikes() -> Result {
 #[test]
 fn a_client_that_falls_silent_is_closed_when_the_deadline_strikes() -> Result {
     let lab = Lab::new();
-    let (mut server, addr) = start_server(&lab, "1000")?;
+    let (mut server, addr) = start_server(&lab, "500")?;
     let mut a = lab.connect("a", addr)?;
     echo(&mut a, "hello\n")?;
-    server.expect_error(&struck(&a, "1s")?)?;
+    server.expect_error(&struck(&a, "500ms")?)?;
     a.expect_end()?;
     good_clients_are_served(&lab, &server, addr)
 }
@@ -430,7 +430,7 @@ fn as_many_idle_clients_as_workers_freeze_it_until_the_deadline() -> Result {
 #[test]
 fn clients_that_never_read_lose_their_workers_too() -> Result {
     let lab = Lab::new();
-    let (mut server, addr) = start_server(&lab, "1000")?;
+    let (mut server, addr) = start_server(&lab, "500")?;
     let clients = connect(&lab, addr, WORKERS)?;
     // More than both kernels keep for a connection.
     let sending: Vec<_> = clients
@@ -442,7 +442,7 @@ fn clients_that_never_read_lose_their_workers_too() -> Result {
         assert_eq!(failure, Some(Fault::Reset));
     }
     for _ in 0..WORKERS {
-        server.expect_error(": no byte in or out for 1s, closed\n")?;
+        server.expect_error(": no byte in or out for 500ms, closed\n")?;
     }
     good_clients_are_served(&lab, &server, addr)
 }
@@ -451,7 +451,7 @@ fn clients_that_never_read_lose_their_workers_too() -> Result {
 #[test]
 fn a_client_that_sends_now_and_then_keeps_its_worker() -> Result {
     let lab = Lab::new();
-    let (mut server, addr) = start_server(&lab, "1000")?;
+    let (mut server, addr) = start_server(&lab, "500")?;
     let mut slow = lab.connect("slow", addr)?;
     let enough = Arc::new(AtomicBool::new(false));
     let stop = Arc::clone(&enough);
@@ -464,7 +464,7 @@ fn a_client_that_sends_now_and_then_keeps_its_worker() -> Result {
     });
     for _ in 0..2 {
         let mut idle = lab.connect("idle", addr)?;
-        server.expect_error(&struck(&idle, "1s")?)?;
+        server.expect_error(&struck(&idle, "500ms")?)?;
         idle.expect_end()?;
     }
     enough.store(true, Ordering::SeqCst);
