@@ -125,8 +125,8 @@ fn is_ready(c: &Check, name: &str) -> Result<Client> {
             let again = c.connect("again");
             again.and_then(|mut again| again.expect("ready\n")).is_ok()
         };
-        let unlucky =
-            trouble.got() == Some(b"busy\n") && (0..AGAIN).any(|_| lucky());
+        let unlucky = trouble.got() == Some(b"busy\n")
+            && c.lab().wait_until("be lucky", lucky).is_ok();
         trouble.settle_if(unlucky, "no-queue")
     })?;
     Ok(client)
