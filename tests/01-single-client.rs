@@ -26,7 +26,7 @@ fn client_path() -> &'static Path {
 
 fn start_server(lab: &Lab) -> Result<(Program, SocketAddr)> {
     let mut server = lab.start("server", server_path(), &["127.0.0.1:0"])?;
-    let addr = server.listening()?;
+    let addr = server.wait_until_listening()?;
     Ok((server, addr))
 }
 
@@ -187,7 +187,7 @@ fn a_client_that_closes_without_waiting_may_lose_the_rest() -> Result {
         server.type_line("are you there?");
     }
     server_complains_about(&mut server, local)?;
-    assert_eq!(lines(&server.complained()), 1);
+    assert_eq!(lines(&server.stderr()), 1);
     Ok(())
 }
 
@@ -287,7 +287,7 @@ fn second_client_is_not_served_while_the_first_stays() -> Result {
 }
 
 #[test]
-fn second_client_waits_in_the_kernels_queue_on_the_page() -> Result {
+fn transcript_second_client_waits_in_the_kernels_queue() -> Result {
     let lab = Lab::new();
     let (mut server, addr) = start_server(&lab)?;
     let mut first = start_client(&lab, addr)?;
@@ -601,7 +601,7 @@ fn client_says_at_once_that_the_server_left_it_waiting() -> Result {
         how.apply(peer)?;
         client.expect("send> server closed the connection\n")?;
         client.expect_exit(1)?;
-        assert_eq!(String::from_utf8_lossy(&client.complained()), "");
+        assert_eq!(String::from_utf8_lossy(&client.stderr()), "");
     }
     Ok(())
 }
@@ -613,7 +613,7 @@ fn client_at_its_prompt_notices_a_lost_server_at_the_next_line() -> Result {
         client.type_line("are you there?");
         client.expect_line("server closed the connection")?;
         client.expect_exit(1)?;
-        assert_eq!(String::from_utf8_lossy(&client.complained()), "");
+        assert_eq!(String::from_utf8_lossy(&client.stderr()), "");
     }
     Ok(())
 }
@@ -712,7 +712,7 @@ fn a_name_and_an_ipv6_address_work() -> Result {
     let lab = Lab::new();
     for addr in ["localhost:0", "[::1]:0"] {
         let mut server = lab.start("server", server_path(), &[addr])?;
-        let bound = server.listening()?;
+        let bound = server.wait_until_listening()?;
         let reached = format!("{}{}", &addr[..addr.len() - 1], bound.port());
         let mut client = lab.start("client", client_path(), &[&reached])?;
         client.type_line("hello");
@@ -751,7 +751,7 @@ fn a_failing_accept_is_said_once_and_tried_again() -> Result {
     server.expect("received: hello\nreply> ")?;
     server.type_line("at last");
     a.expect("at last\n")?;
-    assert_eq!(lines(&server.complained()), 1);
+    assert_eq!(lines(&server.stderr()), 1);
     Ok(())
 }
 
@@ -773,7 +773,7 @@ fn lines_up_to_a_mebibyte_come_back_from_an_echo_server() -> Result {
     client.end_input();
     client.expect_exit(0)?;
     assert!(matches!(echo.join(), Ok(Ok(count)) if count == 1 << 20));
-    let shown = String::from_utf8_lossy(&client.printed())
+    let shown = String::from_utf8_lossy(&client.stdout())
         .replace("received: ", "")
         .replace("send> ", "")
         .replace("server closed the connection", "")
@@ -804,7 +804,7 @@ fn a_longer_answer_turns_up_under_the_next_prompt() -> Result {
 fn both_flows_make_the_system_calls_of_the_chapter() -> Result {
     let lab = Lab::new();
     let mut server = traced(&lab, "server", server_path(), "127.0.0.1:0")?;
-    let addr = server.listening()?;
+    let addr = server.wait_until_listening()?;
     let mut client = traced(&lab, "client", client_path(), &addr.to_string())?;
     client.type_line("hello");
     server.expect("received: hello\nreply> ")?;
@@ -837,7 +837,7 @@ fn traced(lab: &Lab, name: &str, path: &Path, arg: &str) -> Result<Program> {
 
 /// The names of the calls from the first `socket` on, the sockets' only.
 fn network_calls(program: &Program) -> String {
-    let trace = String::from_utf8_lossy(&program.complained()).into_owned();
+    let trace = String::from_utf8_lossy(&program.stderr()).into_owned();
     trace
         .lines()
         .skip_while(|line| !line.starts_with("socket("))
@@ -898,7 +898,7 @@ fn the_client_holds_a_conversation_with_a_python_server() -> Result {
     let lab = Lab::new();
     let args = ["-c", PYTHON_SERVER];
     let mut python = lab.start("python", Path::new("python3"), &args)?;
-    let mut client = start_client(&lab, python.listening()?)?;
+    let mut client = start_client(&lab, python.wait_until_listening()?)?;
     for text in ["hello", "你好", "bye"] {
         client.expect("send> ")?;
         client.type_line(text);

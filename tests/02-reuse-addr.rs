@@ -52,7 +52,7 @@ fn start_at(lab: &Lab, addr: &str, choice: Choice) -> Result<Program> {
 
 fn start(lab: &Lab, choice: Choice) -> Result<(Program, SocketAddr)> {
     let mut server = start_at(lab, "127.0.0.1:0", choice)?;
-    let addr = server.listening()?;
+    let addr = server.wait_until_listening()?;
     Ok((server, addr))
 }
 
@@ -100,7 +100,7 @@ fn client_whose_message_was_read(
 /// A new server with `choice` serves at `addr`, where another has ended.
 fn successor_is_served(lab: &Lab, addr: SocketAddr, choice: Choice) -> Outcome {
     let mut new = start_at(lab, &addr.to_string(), choice)?;
-    assert_eq!(new.listening()?, addr);
+    assert_eq!(new.wait_until_listening()?, addr);
     good_client_is_served(lab, &mut new, addr)?;
     Ok(())
 }
@@ -112,11 +112,11 @@ fn successor_is_refused(
     choice: Choice,
 ) -> Outcome {
     let mut new = start_at(lab, &addr.to_string(), choice)?;
-    if new.listening().is_ok() {
+    if new.wait_until_listening().is_ok() {
         return Err(format!("{addr} was rebound\n{}", lab.timeline()).into());
     }
     new.expect_exit(1)?;
-    let said = String::from_utf8_lossy(&new.complained()).into_owned();
+    let said = String::from_utf8_lossy(&new.stderr()).into_owned();
     assert!(said.starts_with(&format!("Error: cannot listen on {addr}: ")));
     assert!(said.contains("left a connection in TIME-WAIT"), "{said}");
     Ok(())
@@ -162,7 +162,7 @@ fn ended(lab: &Lab, choice: Choice) -> Left {
 #[cfg(target_os = "linux")]
 fn killed(lab: &Lab, at: &str, choice: Choice) -> Left {
     let mut server = start_at(lab, at, choice)?;
-    let addr = server.listening()?;
+    let addr = server.wait_until_listening()?;
     let client = client_whose_message_was_read(lab, &mut server, addr)?;
     server.kill()?;
     Ok((addr, client))
@@ -329,14 +329,14 @@ fn two_runs(choice: Choice, first: &Program, second: &Program) -> String {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn without_the_option_a_restart_is_refused_on_the_page() -> Outcome {
+fn transcript_without_the_option_a_restart_is_refused() -> Outcome {
     const ATTEMPTS: usize = 10;
     for _ in 0..ATTEMPTS {
         let lab = Lab::new();
         let (mut server, addr) = start(&lab, NoReuse)?;
         let client = operator_closes_first(&lab, &mut server, addr)?;
         let mut again = start_at(&lab, &addr.to_string(), NoReuse)?;
-        if again.listening().is_ok() {
+        if again.wait_until_listening().is_ok() {
             continue; // TIME-WAIT was lost: see `closes_second`.
         }
         again.expect_exit(1)?;
@@ -352,12 +352,12 @@ fn without_the_option_a_restart_is_refused_on_the_page() -> Outcome {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn with_the_option_a_restart_is_served_on_the_page() -> Result {
+fn transcript_with_the_option_a_restart_is_served() -> Result {
     let lab = Lab::new();
     let (mut server, addr) = start(&lab, Reuse)?;
     operator_closes_first(&lab, &mut server, addr)?;
     let mut again = start_at(&lab, &addr.to_string(), Reuse)?;
-    again.listening()?;
+    again.wait_until_listening()?;
     let mut client = start_client(&lab, addr)?;
     client.expect("send> ")?;
     client.type_line("And now?");
@@ -412,7 +412,7 @@ fn ss_shows_what_a_server_leaves_behind() -> Outcome {
     closes_second(&lab, client, addr)?;
     let closed = ss_shows(addr)?;
     let mut again = start_at(&lab, &addr.to_string(), Reuse)?;
-    again.listening()?;
+    again.wait_until_listening()?;
     let restarted = ss_shows(addr)?;
 
     let mut scene = Transcript::new(&lab, "02-ss", addr);
@@ -487,7 +487,7 @@ fn the_same_pair_of_addresses_can_connect_again() -> Outcome {
     wait_for_state(&lab, addr, local, "TIME-WAIT")?;
 
     let mut again = start_at(&lab, &addr.to_string(), Reuse)?;
-    again.listening()?;
+    again.wait_until_listening()?;
     assert_eq!(state(addr, local), Some("TIME-WAIT"));
     let _client = connect(local, addr)?;
     again.expect_line(&format!("{local} connected"))?;
@@ -901,7 +901,7 @@ fn ss_shows_the_length_of_a_listeners_queue() -> Outcome {
     let first =
         harness::binary("lesson-01-single-client", "lesson-01-single-client")?;
     let mut first = lab.start("server", &first, &["127.0.0.1:0"])?;
-    let stds = first.listening()?;
+    let stds = first.wait_until_listening()?;
     let (mut server, addr) = start(&lab, Reuse)?;
     let _served = client_whose_message_was_read(&lab, &mut server, addr)?;
     let _asked = ask(&lab, addr, 7, 6)?;
@@ -929,12 +929,12 @@ fn listening_calls(lab: &Lab, path: &Path) -> Result<(SocketAddr, String)> {
         .arg(path)
         .arg("127.0.0.1:0");
     let mut server = lab.start_command("server", command)?;
-    let addr = server.listening()?;
+    let addr = server.wait_until_listening()?;
     // Killing strace would leave the server alone: let it end.
     client_whose_message_was_read(lab, &mut server, addr)?;
     server.end_input();
     server.expect_exit(0)?;
-    let trace = String::from_utf8_lossy(&server.complained()).into_owned();
+    let trace = String::from_utf8_lossy(&server.stderr()).into_owned();
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let mut shown = format!(
         "$ strace -e trace=socket,setsockopt,bind,listen target/debug/{name}\n"
@@ -971,7 +971,7 @@ fn a_name_and_an_ipv6_address_work_with_both_settings() -> Result {
     for addr in ["localhost:0", "[::1]:0"] {
         for choice in [Reuse, NoReuse] {
             let mut server = start_at(&lab, addr, choice)?;
-            let bound = server.listening()?;
+            let bound = server.wait_until_listening()?;
             good_client_is_served(&lab, &mut server, bound)?;
         }
     }
@@ -1004,7 +1004,7 @@ fn the_next_address_of_a_name_is_tried_when_one_is_taken() -> Outcome {
         return Ok(());
     };
     let mut server = start_at(&lab, &name, Reuse)?;
-    assert_eq!(server.listening()?, second);
+    assert_eq!(server.wait_until_listening()?, second);
     good_client_is_served(&lab, &mut server, second)?;
     Ok(())
 }
@@ -1133,7 +1133,7 @@ fn a_failing_accept_is_said_once_and_tried_again() -> Result {
     a.expect("at last\n")?;
     a.close();
     server.expect(" closed the connection\n")?;
-    let said = String::from_utf8_lossy(&server.complained()).into_owned();
+    let said = String::from_utf8_lossy(&server.stderr()).into_owned();
     assert_eq!(said.lines().count(), 1, "{said}");
     good_client_is_served(&lab, &mut server, addr)
 }

@@ -29,7 +29,7 @@ fn server_path() -> &'static Path {
 
 fn start_server(lab: &Lab) -> Result<(Program, SocketAddr)> {
     let mut server = lab.start("server", server_path(), &["127.0.0.1:0"])?;
-    let addr = server.listening()?;
+    let addr = server.wait_until_listening()?;
     Ok((server, addr))
 }
 
@@ -153,7 +153,7 @@ fn one_line_when_a_client_comes_and_one_when_it_goes() -> Result {
     server.expect_line(&format!("{local} connected"))?;
     silent.close();
     server.expect_line(&format!("{local} {closed} 0 bytes"))?;
-    assert_eq!(String::from_utf8_lossy(&server.complained()), "");
+    assert_eq!(String::from_utf8_lossy(&server.stderr()), "");
     Ok(())
 }
 
@@ -174,7 +174,7 @@ fn second_client_is_served_while_the_first_stays() -> Result {
 }
 
 #[test]
-fn two_clients_are_served_at_once_on_the_page() -> Result {
+fn transcript_two_clients_are_served_at_once() -> Result {
     let lab = Lab::new();
     let (mut server, addr) = start_server(&lab)?;
     let mut first = start_client(&lab, "first", addr)?;
@@ -377,7 +377,7 @@ fn ctrl_c_cuts_off_all_clients() -> Result {
     command.arg("--default-signal=INT");
     command.arg(server_path()).arg("127.0.0.1:0");
     let mut server = lab.start_command("server", command)?;
-    let addr = server.listening()?;
+    let addr = server.wait_until_listening()?;
     let mut a = lab.connect("a", addr)?;
     let mut b = lab.connect("b", addr)?;
     still_served(&mut a)?;
@@ -404,10 +404,10 @@ fn a_reset_in_mid_message_is_one_line_on_stderr() -> Result {
     good_client_is_served(&lab, addr)?;
     server.expect(" closed the connection after 14 bytes\n")?;
     assert!(
-        !String::from_utf8_lossy(&server.printed())
+        !String::from_utf8_lossy(&server.stdout())
             .contains(&format!("{local} closed"))
     );
-    assert_eq!(lines(&server.complained()), 1);
+    assert_eq!(lines(&server.stderr()), 1);
     Ok(())
 }
 
@@ -476,7 +476,7 @@ fn a_line_of_32_mebibytes_blocks_the_client_program_and_its_thread() -> Result {
     client.expect("send> ")?;
     client.type_line(&"x".repeat(TOO_MUCH));
     both_ends_are_stuck_while_others_are_served(&lab, local, addr)?;
-    assert_eq!(client.printed(), b"send> ", "it read");
+    assert_eq!(client.stdout(), b"send> ", "it read");
 
     client.kill()?;
     server_complains_about(&mut server, local)?;
@@ -544,7 +544,7 @@ fn out_of_descriptors_it_pauses_and_serves_again_when_some_leave() -> Result {
     for client in &waiting {
         assert!(client.has_nothing()?, "served without a descriptor");
     }
-    assert_eq!(lines(&server.complained()), 1, "said again and again");
+    assert_eq!(lines(&server.stderr()), 1, "said again and again");
 
     while !waiting.is_empty() {
         clients.into_iter().for_each(Peer::close);
@@ -565,14 +565,14 @@ fn start_server_on_one_pipe(lab: &Lab) -> Result<(Program, SocketAddr)> {
         .args(["-c", "exec \"$0\" 127.0.0.1:0 2>&1"])
         .arg(server_path());
     let mut server = lab.start_command("server", command)?;
-    let addr = server.listening()?;
+    let addr = server.wait_until_listening()?;
     Ok((server, addr))
 }
 
 /// As with `ulimit -n 6`: the standard three, the listener, and two clients.
 #[test]
 #[cfg(target_os = "linux")]
-fn a_client_without_a_descriptor_waits_on_the_page() -> Result {
+fn transcript_a_client_without_a_descriptor_waits() -> Result {
     let refused = "cannot accept a client, trying again: ";
     let lab = Lab::new();
     let (mut server, addr) = start_server_on_one_pipe(&lab)?;
@@ -624,7 +624,7 @@ fn a_thread_that_cannot_be_spawned_costs_that_client_only() -> Result {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_client_without_a_thread_is_turned_away_on_the_page() -> Result {
+fn transcript_a_client_without_a_thread_is_turned_away() -> Result {
     let lab = Lab::new();
     let (mut server, addr) = start_server_on_one_pipe(&lab)?;
     limit_address_space(&server, MIB as u64);
@@ -656,7 +656,7 @@ fn a_thread_that_starts_and_gets_no_memory_ends_the_server() -> Result {
     let _a = lab.connect("a", addr)?;
     server.expect(" connected\n")?;
     assert_eq!(server.exit()?.code(), None, "ended by a signal");
-    let complaint = String::from_utf8_lossy(&server.complained()).into_owned();
+    let complaint = String::from_utf8_lossy(&server.stderr()).into_owned();
     assert!(complaint.contains("alternative stack"), "{complaint}");
     Ok(())
 }
@@ -675,7 +675,7 @@ fn a_name_and_an_ipv6_address_work() -> Result {
     let lab = Lab::new();
     for addr in ["localhost:0", "[::1]:0"] {
         let mut server = lab.start("server", server_path(), &[addr])?;
-        let bound = server.listening()?;
+        let bound = server.wait_until_listening()?;
         good_client_is_served(&lab, bound)?;
         let local = server.line()?;
         let ip = format!("{bound}").replace(&bound.port().to_string(), "");
@@ -777,7 +777,7 @@ fn start_server_with_one_heap(lab: &Lab) -> Result<(Program, SocketAddr)> {
     let mut command = Command::new(server_path());
     command.arg("127.0.0.1:0").env("MALLOC_ARENA_MAX", "1");
     let mut server = lab.start_command("server", command)?;
-    let addr = server.listening()?;
+    let addr = server.wait_until_listening()?;
     Ok((server, addr))
 }
 
@@ -815,7 +815,7 @@ fn a_request_is_two_system_calls_and_a_connection_what_it_must_be() -> Result {
             .arg(server_path())
             .arg("127.0.0.1:0");
         let mut server = lab.start_command("server", command)?;
-        let addr = server.listening()?;
+        let addr = server.wait_until_listening()?;
         for _ in 0..connections {
             let mut client = lab.connect("client", addr)?;
             for _ in 0..requests {
@@ -828,10 +828,10 @@ fn a_request_is_two_system_calls_and_a_connection_what_it_must_be() -> Result {
         }
         // Not by a kill, which leaves calls in the trace without a name.
         lab.wait_until("the server waits in accept again", || {
-            let counts = count_calls(&server.complained());
+            let counts = count_calls(&server.stderr());
             counts.get("accept4") == Some(&(connections + 1))
         })?;
-        Ok(count_calls(&server.complained()))
+        Ok(count_calls(&server.stderr()))
     };
     let few = calls(10, 1)?;
     let more_requests = calls(10, 101)?;

@@ -41,7 +41,7 @@ fn server_path() -> &'static Path {
 fn start_server(lab: &Lab, millis: &str) -> Result<(Program, SocketAddr)> {
     let args = ["127.0.0.1:0", millis];
     let mut server = lab.start("server", server_path(), &args)?;
-    let addr = server.listening()?;
+    let addr = server.wait_until_listening()?;
     Ok((server, addr))
 }
 
@@ -160,8 +160,8 @@ fn a_client_is_two_lines_however_much_it_says() -> Result {
     }
     a.close();
     server.expect(" closed the connection after 600 bytes\n")?;
-    assert_eq!(lines(&server.printed()), 3);
-    assert_eq!(String::from_utf8_lossy(&server.complained()), "");
+    assert_eq!(lines(&server.stdout()), 3);
+    assert_eq!(String::from_utf8_lossy(&server.stderr()), "");
     Ok(())
 }
 
@@ -234,7 +234,7 @@ fn two_hundred_clients_at_once_are_all_served() -> Result {
 fn no_client_is_accepted_while_the_queue_is_full() -> Result {
     let lab = Lab::new();
     let mut server = lab.start("server", server_path(), &["127.0.0.1:0"])?;
-    let addr = server.listening()?;
+    let addr = server.wait_until_listening()?;
     let mut clients = connect(&lab, addr, WORKERS + QUEUE + 1)?;
     for client in &clients {
         let local = client.local_addr()?;
@@ -342,7 +342,7 @@ fn sixty_clients_do_not_use_up_thirty_two_descriptors() -> Result {
     })?;
     drop(clients);
     good_clients_are_served(&lab, &server, addr)?;
-    assert_eq!(String::from_utf8_lossy(&server.complained()), "");
+    assert_eq!(String::from_utf8_lossy(&server.stderr()), "");
     Ok(())
 }
 
@@ -368,7 +368,7 @@ fn an_idle_client_is_closed_when_the_deadline_strikes() -> Result {
     let mut idle = lab.connect("idle", addr)?;
     server.expect_error(&struck(&idle, "500ms")?)?;
     idle.expect_end()?;
-    assert_eq!(lines(&server.complained()), 1);
+    assert_eq!(lines(&server.stderr()), 1);
     good_clients_are_served(&lab, &server, addr)
 }
 
@@ -439,7 +439,7 @@ fn clients_that_never_read_lose_their_workers_too() -> Result {
         .collect();
     for thread in sending {
         let failure = joined(thread).err().map(|failure| *failure.fault);
-        assert_eq!(failure, Some(Fault::Reset));
+        assert_eq!(failure, Some(Fault::ConnectionReset));
     }
     for _ in 0..WORKERS {
         server.expect_error(": no byte in or out for 500ms, closed\n")?;
@@ -469,7 +469,7 @@ fn a_client_that_sends_now_and_then_keeps_its_worker() -> Result {
     }
     enough.store(true, Ordering::SeqCst);
     joined(dripping)?;
-    assert_eq!(lines(&server.complained()), 2);
+    assert_eq!(lines(&server.stderr()), 2);
     Ok(())
 }
 
@@ -495,7 +495,7 @@ fn a_server_that_was_stopped_goes_on_with_its_clients() -> Result {
             echo(client, "still here\n")?;
         }
     }
-    assert_eq!(String::from_utf8_lossy(&server.complained()), "");
+    assert_eq!(String::from_utf8_lossy(&server.stderr()), "");
     Ok(())
 }
 
@@ -512,7 +512,7 @@ fn five_clients_that_connect_and_close_do_nothing() -> Result {
         server.expect(" closed the connection after 0 bytes\n")?;
     }
     good_clients_are_served(&lab, &server, addr)?;
-    assert_eq!(String::from_utf8_lossy(&server.complained()), "");
+    assert_eq!(String::from_utf8_lossy(&server.stderr()), "");
     Ok(())
 }
 
@@ -529,7 +529,7 @@ fn a_client_that_resets_is_one_line_and_costs_no_worker() -> Result {
         assert!(line.starts_with(&format!("{local}: ")), "{line}");
     }
     good_clients_are_served(&lab, &server, addr)?;
-    assert_eq!(lines(&server.complained()), 2 * WORKERS);
+    assert_eq!(lines(&server.stderr()), 2 * WORKERS);
     Ok(())
 }
 
@@ -571,7 +571,7 @@ fn out_of_descriptors_it_serves_again_when_a_client_leaves() -> Result {
     // Said once; and once more, because an accept succeeded between.
     assert!(server.error_line()?.starts_with(beginning));
     echo(&mut b, "still here\n")?;
-    assert_eq!(lines(&server.complained()), 2);
+    assert_eq!(lines(&server.stderr()), 2);
     let used = proc::cpu_time(server.id()).expect("this is Linux");
     assert!(used < Duration::from_millis(500), "used {used:?}");
     Ok(())
@@ -588,7 +588,7 @@ fn ctrl_c_cuts_off_all_clients() -> Result {
     command.arg("--default-signal=INT").arg(server_path());
     command.args(["127.0.0.1:0", NO_DEADLINE]);
     let mut server = lab.start_command("server", command)?;
-    let addr = server.listening()?;
+    let addr = server.wait_until_listening()?;
     let mut served = occupy_workers(&lab, addr)?;
     let mut waiting = lab.connect("waiting", addr)?;
     waiting.send("is anybody there?")?;
@@ -664,7 +664,7 @@ fn a_name_and_an_ipv6_address_work() -> Result {
     let lab = Lab::new();
     for addr in ["localhost:0", "[::1]:0"] {
         let mut server = lab.start("server", server_path(), &[addr])?;
-        let addr = server.listening()?;
+        let addr = server.wait_until_listening()?;
         let mut a = lab.connect("a", addr)?;
         echo(&mut a, "hello\n")?;
         server.expect_line(&format!("{} connected", a.local_addr()?))?;
@@ -682,7 +682,7 @@ fn system_calls_of_a_client(lab: &Lab, deadline: &[&str]) -> Result<String> {
         let args = [&["127.0.0.1:0"], deadline].concat();
         lab.start("server", server_path(), &args)?
     };
-    let addr = server.listening()?;
+    let addr = server.wait_until_listening()?;
     // A worker that has not come to rest still makes calls of its start.
     lab.wait_until("all threads wait", || {
         let threads = harness::tasks::thread_ids(server.id());
@@ -700,7 +700,7 @@ fn system_calls_of_a_client(lab: &Lab, deadline: &[&str]) -> Result<String> {
     a.close();
     strace.expect_error("closed the connection after 600 bytes")?;
     strace.expect_error("close(")?;
-    Ok(String::from_utf8_lossy(&strace.complained()).into_owned())
+    Ok(String::from_utf8_lossy(&strace.stderr()).into_owned())
 }
 
 #[test]

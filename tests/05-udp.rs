@@ -45,7 +45,7 @@ fn client_path() -> &'static Path {
 
 fn start_server(lab: &Lab) -> Result<(Program, SocketAddr)> {
     let mut server = lab.start("server", server_path(), &["127.0.0.1:0"])?;
-    let addr = server.listening()?;
+    let addr = server.wait_until_listening()?;
     Ok((server, addr))
 }
 
@@ -91,9 +91,9 @@ fn good_client_is_served(lab: &Lab, addr: SocketAddr) -> Result {
 
 /// The programs say nothing about a datagram, so silence is all there is.
 fn says_only_where_it_listens(server: &Program, addr: SocketAddr) {
-    let printed = String::from_utf8_lossy(&server.printed()).into_owned();
+    let printed = String::from_utf8_lossy(&server.stdout()).into_owned();
     assert_eq!(printed, format!("listening on {addr}\n"));
-    assert_eq!(String::from_utf8_lossy(&server.complained()), "");
+    assert_eq!(String::from_utf8_lossy(&server.stderr()), "");
 }
 
 #[cfg(target_os = "linux")]
@@ -315,7 +315,7 @@ fn a_restarted_server_gets_its_port_at_once() -> Result {
         server.kill()?;
         let again = addr.to_string();
         let mut again = lab.start("again", server_path(), &[&again])?;
-        if again.listening().is_ok() {
+        if again.wait_until_listening().is_ok() {
             return good_client_is_served(&lab, addr);
         }
     }
@@ -388,7 +388,7 @@ fn the_client_refuses_a_longer_line_and_goes_on() -> Result {
 fn the_client_refuses_a_longer_line_over_ipv6_too() -> Result {
     let lab = Lab::new();
     let mut server = lab.start("server", server_path(), &["[::1]:0"])?;
-    let mut client = start_client(&lab, server.listening()?, &[])?;
+    let mut client = start_client(&lab, server.wait_until_listening()?, &[])?;
     client.type_line(&text(65_508));
     client.expect_line("not sent: a datagram holds at most 65507 bytes")?;
     client.type_line("shorter");
@@ -426,7 +426,7 @@ fn whoever_has_the_servers_address_can_answer() -> Outcome {
 fn over_ipv6_the_server_answers_65_527_bytes() -> Outcome {
     let lab = Lab::new();
     let mut server = lab.start("server", server_path(), &["[::1]:0"])?;
-    let a = lab.udp("a", server.listening()?)?;
+    let a = lab.udp("a", server.wait_until_listening()?)?;
     a.send(text(65_527))?;
     a.expect(text(65_527))?;
     assert!(a.socket().send(&[0; 65_528]).is_err());
@@ -694,7 +694,7 @@ fn a_strangers_answer_is_not_taken() -> Result {
         stranger.send_to("your bank", from)?;
         server.send_to("the server", from)?;
         client.expect("received: the server\n")?;
-        let printed = String::from_utf8_lossy(&client.printed()).into_owned();
+        let printed = String::from_utf8_lossy(&client.stdout()).into_owned();
         assert!(!printed.contains("your bank"), "{printed}");
     }
     Ok(())
@@ -1007,7 +1007,7 @@ fn a_name_and_an_ipv6_address_work() -> Result {
     for addr in ["localhost:0", "[::1]:0"] {
         for mode in MODES {
             let mut server = lab.start("server", server_path(), &[addr])?;
-            let port = server.listening()?.port();
+            let port = server.wait_until_listening()?.port();
             let reached = format!("{}{port}", &addr[..addr.len() - 1]);
             let args = [&[reached.as_str()], mode].concat();
             let mut client = lab.start("client", client_path(), &args)?;
@@ -1067,7 +1067,7 @@ fn each_address_of_a_name_is_asked() -> Result {
 fn a_server_on_every_address_answers_from_another() -> Result {
     let lab = Lab::new();
     let mut server = lab.start("server", server_path(), &["0.0.0.0:0"])?;
-    let port = server.listening()?.port();
+    let port = server.wait_until_listening()?.port();
     let asked = SocketAddr::from(([127, 0, 0, 2], port));
     in_both_modes(|mode| {
         let mut client = start_client(&lab, asked, mode)?;
@@ -1108,7 +1108,7 @@ fn two_servers_and_a_forged_datagram(
     forger.send_to(b"psst", a_addr)?;
     drop(forger);
     let mut b = lab.start("b", server_path(), &[&b_addr.to_string()])?;
-    b.listening()?;
+    b.wait_until_listening()?;
     signal(lab, &a, "CONT")?;
     Ok([(a, a_addr), (b, b_addr)])
 }
@@ -1166,7 +1166,7 @@ fn a_sender_who_cannot_be_answered_is_said_once() -> Outcome {
     good_client_is_served(&lab, addr)?;
     raw.send_to(&datagram, &addr.into())?;
     good_client_is_served(&lab, addr)?;
-    assert_eq!(lines(&server.complained()), 1);
+    assert_eq!(lines(&server.stderr()), 1);
     Ok(())
 }
 
@@ -1189,7 +1189,7 @@ fn traced(
 /// The names of the calls that a trace on stderr tells of.
 #[cfg(target_os = "linux")]
 fn calls(program: &Program) -> Vec<String> {
-    String::from_utf8_lossy(&program.complained())
+    String::from_utf8_lossy(&program.stderr())
         .lines()
         .filter_map(|line| line.split_once('('))
         .map(|(name, _)| name.to_owned())
@@ -1203,7 +1203,7 @@ fn calls(program: &Program) -> Vec<String> {
 fn an_answer_costs_two_system_calls() -> Result {
     let lab = Lab::new();
     let mut server = traced(&lab, &[], server_path(), &["127.0.0.1:0"])?;
-    let a = lab.udp("a", server.listening()?)?;
+    let a = lab.udp("a", server.wait_until_listening()?)?;
     for n in 0..10 {
         a.send(n.to_string())?;
         a.expect(n.to_string())?;
@@ -1226,7 +1226,7 @@ fn both_flows_make_the_system_calls_of_the_chapter() -> Result {
     let lab = Lab::new();
     let options = ["-e", "trace=%net,close"];
     let mut server = traced(&lab, &options, server_path(), &["127.0.0.1:0"])?;
-    let addr = server.listening()?.to_string();
+    let addr = server.wait_until_listening()?.to_string();
     let connected = "socket bind connect sendto setsockopt recvfrom close";
     let unconnected = "socket bind sendto setsockopt recvfrom close";
     for (mode, flow) in MODES.into_iter().zip([connected, unconnected]) {
@@ -1264,7 +1264,7 @@ fn a_failing_send_is_said_once_and_hinders_nobody() -> Result {
     let fail = "inject=sendto:error=EPERM:when=1..3";
     let options = ["-o", "/dev/null", "-e", "trace=sendto", "-e", fail];
     let mut server = traced(&lab, &options, server_path(), &["127.0.0.1:0"])?;
-    let a = lab.udp("a", server.listening()?)?;
+    let a = lab.udp("a", server.wait_until_listening()?)?;
     for text in ["1", "2", "3", "4"] {
         a.send(text)?;
     }
@@ -1272,7 +1272,7 @@ fn a_failing_send_is_said_once_and_hinders_nobody() -> Result {
     let line = server.error_line()?;
     assert!(line.starts_with("cannot answer 127.0.0.1:"), "{line}");
     assert!(line.ends_with("(os error 1); this is said once"), "{line}");
-    assert_eq!(lines(&server.complained()), 1);
+    assert_eq!(lines(&server.stderr()), 1);
     Ok(())
 }
 
@@ -1284,13 +1284,13 @@ fn a_failing_receive_is_said_once_and_tried_again_after_a_pause() -> Result {
     let fail = "inject=recvfrom:error=ENOMEM:when=1..3";
     let options = ["-e", "trace=recvfrom,/nanosleep", "-e", fail];
     let mut server = traced(&lab, &options, server_path(), &["127.0.0.1:0"])?;
-    let addr = server.listening()?;
+    let addr = server.wait_until_listening()?;
     good_client_is_served(&lab, addr)?;
     server.expect_error("cannot receive, trying again: ")?;
     let flow = "recvfrom clock_nanosleep ".repeat(3) + "recvfrom";
     let calls = calls(&server).join(" ");
     assert!(calls.starts_with(&flow), "{calls}");
-    let complained = server.complained();
+    let complained = server.stderr();
     let said = String::from_utf8_lossy(&complained)
         .matches("cannot receive")
         .count();
@@ -1341,7 +1341,8 @@ fn a_python_server_is_asked() -> Result {
         let lab = Lab::new();
         let args = ["-c", PYTHON_SERVER];
         let mut python = lab.start("python", Path::new("python3"), &args)?;
-        let mut client = start_client(&lab, python.listening()?, mode)?;
+        let mut client =
+            start_client(&lab, python.wait_until_listening()?, mode)?;
         for text in ["hello", "你好", ""] {
             client.type_line(text);
             client.expect_line(&format!("received: got {text}"))?;

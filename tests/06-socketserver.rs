@@ -49,7 +49,7 @@ fn choices() -> impl Iterator<Item = &'static str> {
 fn start_server(lab: &Lab, choice: &str) -> Result<(Program, SocketAddr)> {
     let args = ["127.0.0.1:0", choice];
     let mut server = lab.start("server", server_path(), &args)?;
-    let addr = server.listening()?;
+    let addr = server.wait_until_listening()?;
     Ok((server, addr))
 }
 
@@ -723,7 +723,7 @@ fn a_server_on_a_link_local_address_is_shut_down_too() -> Result {
     let lab = Lab::new();
     let args = [&addr.to_string(), "threads-tcp"];
     let mut server = lab.start("server", server_path(), &args)?;
-    let bound = server.listening()?;
+    let bound = server.wait_until_listening()?;
     good_client_is_served(&lab, "threads-tcp", bound)?;
     server.end_input();
     server.expect_exit(0)
@@ -1148,7 +1148,7 @@ fn each_choice_serves_three_clients_and_ends_with_its_input() -> Result {
         server.expect("end of input: ")?;
         server.expect("goodbye\n")?;
         server.expect_exit(0)?;
-        assert_eq!(String::from_utf8_lossy(&server.complained()), "");
+        assert_eq!(String::from_utf8_lossy(&server.stderr()), "");
     }
     Ok(())
 }
@@ -1157,7 +1157,7 @@ fn each_choice_serves_three_clients_and_ends_with_its_input() -> Result {
 fn without_a_choice_it_is_a_thread_for_each_client() -> Result {
     let lab = Lab::new();
     let mut server = lab.start("server", server_path(), &["127.0.0.1:0"])?;
-    let addr = server.listening()?;
+    let addr = server.wait_until_listening()?;
     let _first = lab.connect("first", addr)?;
     server.expect(" connected\n")?;
     good_client_is_served(&lab, "threads-tcp", addr)
@@ -1176,7 +1176,7 @@ fn sequential_second_client_is_not_served_while_the_first_stays() -> Result {
     second.type_line("I came second");
     first.type_line("still here");
     first.expect("received: still here\nsend> ")?;
-    assert!(!String::from_utf8_lossy(&second.printed()).contains("received"));
+    assert!(!String::from_utf8_lossy(&second.stdout()).contains("received"));
     first.end_input();
     first.expect_exit(0)?;
     second.expect("received: I came second\nsend> ")?;
@@ -1324,7 +1324,7 @@ fn a_server_whose_complaints_cannot_be_printed_goes_on() -> Result {
             .arg(server_path())
             .args(["127.0.0.1:0", choice]);
         let mut server = lab.start_command("server", command)?;
-        let addr = server.listening()?;
+        let addr = server.wait_until_listening()?;
         // All that it has before the first client, and when all have left.
         let descriptors = || proc::descriptors(server.id());
         let idle = || {
@@ -1400,7 +1400,7 @@ fn out_of_descriptors_it_pauses_and_serves_again_when_some_leave() -> Result {
     assert!(used <= Duration::from_millis(50), "used {used:?}");
     // Later it is said again whenever an `accept` has succeeded in between,
     // and how often that is depends on how fast the others leave.
-    let complaints = String::from_utf8_lossy(&server.complained()).into_owned();
+    let complaints = String::from_utf8_lossy(&server.stderr()).into_owned();
     assert_eq!(
         complaints.matches("trying again").count(),
         1,
@@ -1459,7 +1459,7 @@ fn without_a_descriptor_for_the_wake_up_it_does_not_start() -> Result {
 // The server: the end of its input.
 
 #[test]
-fn the_present_clients_are_served_to_their_end_on_the_page() -> Result {
+fn transcript_the_present_clients_are_served_to_their_end() -> Result {
     let lab = Lab::new();
     let (mut server, addr) = start_server(&lab, "threads-tcp")?;
     let mut client = start_client(&lab, "client", addr)?;
@@ -1496,7 +1496,7 @@ fn an_idle_client_holds_up_the_end_for_as_long_as_it_stays() -> Result {
             server.expect("end of input: ")?;
         }
         says_hello_world_again(&mut idle)?;
-        assert!(!server.printed().ends_with(b"goodbye\n"));
+        assert!(!server.stdout().ends_with(b"goodbye\n"));
         idle.close();
         server.expect("goodbye\n")?;
         server.expect_exit(0)?;
@@ -1608,7 +1608,7 @@ fn a_name_and_an_ipv6_address_work() -> Result {
             let lab = Lab::new();
             let args = [addr, choice];
             let mut server = lab.start("server", server_path(), &args)?;
-            let bound = server.listening()?;
+            let bound = server.wait_until_listening()?;
             good_client_is_served(&lab, choice, bound)?;
             server.end_input();
             server.expect_exit(0)?;
@@ -1653,7 +1653,7 @@ fn system_calls(choice: &str) -> Result<String> {
         .arg(server_path())
         .args(["127.0.0.1:0", choice]);
     let mut server = lab.start_command("server", command)?;
-    let addr = server.listening()?;
+    let addr = server.wait_until_listening()?;
     let mut client = Client::new(&lab, choice, addr)?;
     for _ in 0..100 {
         says_hello_world(&mut client)?;
@@ -1664,7 +1664,7 @@ fn system_calls(choice: &str) -> Result<String> {
     }
     server.end_input();
     server.expect_exit(0)?;
-    Ok(String::from_utf8_lossy(&server.complained()).into_owned())
+    Ok(String::from_utf8_lossy(&server.stderr()).into_owned())
 }
 
 #[test]
@@ -1797,7 +1797,7 @@ fn out_of_descriptors_pythons_server_spins_and_this_one_does_not() -> Result {
     let (mut ours, our_addr) = start_server(&lab, "threads-tcp")?;
     let args = ["-c", PYTHON];
     let mut theirs = lab.start("python", Path::new("python3"), &args)?;
-    let their_addr = theirs.listening()?;
+    let their_addr = theirs.wait_until_listening()?;
     let mut clients = Vec::new();
     for (server, addr) in [(&ours, our_addr), (&theirs, their_addr)] {
         proc::leave_descriptors(server.id(), 27).expect("a soft limit");

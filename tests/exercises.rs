@@ -12,8 +12,7 @@ use std::{env, fs, thread};
 
 use assert_cmd::cargo::cargo_bin;
 use course::{
-    Attempt, Exercise, Options, Outcome, Target, check, exercises, find,
-    section,
+    Build, Exercise, Options, Report, Target, check, exercises, find, section,
 };
 use harness::{Lab, Result, Transcript};
 use predicates::prelude::*;
@@ -28,8 +27,8 @@ const IMPATIENT: Duration = Duration::from_millis(1500);
 /// processors.
 const AT_ONCE: usize = 8;
 
-fn options(seed: u32, deadline: Duration) -> Options {
-    Options { seed, deadline }
+fn options(seed: u32, timeout: Duration) -> Options {
+    Options { seed, timeout }
 }
 
 fn all() -> Vec<Exercise> {
@@ -54,13 +53,13 @@ fn command(name: &str, words: &[&str]) -> Target {
     Target::Command(std::iter::once(program).chain(words).collect())
 }
 
-fn report(exercise: &Exercise, outcome: &Outcome) -> String {
-    let attempt = Attempt::Checked(outcome.clone().into());
-    anstream::adapter::strip_str(&course::show(exercise, &attempt)).to_string()
+fn shown(exercise: &Exercise, report: &Report) -> String {
+    let build = Build::Checked(report.clone().into());
+    anstream::adapter::strip_str(&course::show(exercise, &build)).to_string()
 }
 
-fn id(outcome: &Outcome) -> Option<&str> {
-    let (_, id) = outcome.verdict.as_ref()?.diagnosis.as_ref()?;
+fn id(report: &Report) -> Option<&str> {
+    let (_, id) = report.diagnosis.as_ref()?.section.as_ref()?;
     Some(id)
 }
 
@@ -100,9 +99,8 @@ fn shows_here(id: &str) -> bool {
 
 /// Each mistake that shows here with its exercise, its id, and what the
 /// checker said.
-fn mistakes() -> &'static [(Exercise, String, Outcome)] {
-    static CHECKED: OnceLock<Vec<(Exercise, String, Outcome)>> =
-        OnceLock::new();
+fn mistakes() -> &'static [(Exercise, String, Report)] {
+    static CHECKED: OnceLock<Vec<(Exercise, String, Report)>> = OnceLock::new();
     CHECKED.get_or_init(|| {
         let mut found = Vec::new();
         for exercise in all() {
@@ -112,8 +110,8 @@ fn mistakes() -> &'static [(Exercise, String, Outcome)] {
         }
         side_by_side(AT_ONCE, &found, |(exercise, mistake)| {
             let target = example(&mistake.example);
-            let outcome = check(exercise, &target, options(7, IMPATIENT));
-            (exercise.clone(), mistake.id.clone(), outcome)
+            let report = check(exercise, &target, options(7, IMPATIENT));
+            (exercise.clone(), mistake.id.clone(), report)
         })
     })
 }
@@ -126,9 +124,9 @@ fn each_solution_passes_with_20_seeds() {
         .collect();
     side_by_side(2, &runs, |(exercise, seed)| {
         let target = example(exercise.stem());
-        let outcome = check(exercise, &target, options(*seed, PATIENT));
-        let text = report(exercise, &outcome);
-        assert!(outcome.verdict.is_none(), "{text}");
+        let report = check(exercise, &target, options(*seed, PATIENT));
+        let text = shown(exercise, &report);
+        assert!(report.diagnosis.is_none(), "{text}");
     });
 }
 
@@ -146,16 +144,16 @@ fn each_untouched_stub_compiles_fails_and_says_that_it_is_to_do() {
             assert!(env::var_os("CI").is_none(), "{}", exercise.stub());
             continue;
         };
-        let outcome = check(&exercise, &target, options(1, IMPATIENT));
-        let text = report(&exercise, &outcome);
-        assert_eq!(id(&outcome), Some("still-to-do"), "{text}");
+        let report = check(&exercise, &target, options(1, IMPATIENT));
+        let text = shown(&exercise, &report);
+        assert_eq!(id(&report), Some("still-to-do"), "{text}");
     }
 }
 
 /// False if there are so many closed connections that the kernel keeps none:
 /// somebody else is at work on this machine.
-fn was_tried(mistake: &str, outcome: &Outcome) -> bool {
-    let skipped = outcome.skipped.first();
+fn was_tried(mistake: &str, report: &Report) -> bool {
+    let skipped = report.skipped.first();
     if let Some(skipped) = skipped {
         eprintln!("{mistake} was not tried: {}", skipped.why);
     }
@@ -166,10 +164,10 @@ fn was_tried(mistake: &str, outcome: &Outcome) -> bool {
 fn each_mistake_gets_exactly_its_own_diagnosis() {
     let wrong: Vec<_> = mistakes()
         .iter()
-        .filter(|(_, wanted, outcome)| id(outcome) != Some(wanted))
-        .filter(|(_, wanted, outcome)| was_tried(wanted, outcome))
-        .map(|(exercise, wanted, outcome)| {
-            format!("{wanted}:\n{}", report(exercise, outcome))
+        .filter(|(_, wanted, report)| id(report) != Some(wanted))
+        .filter(|(_, wanted, report)| was_tried(wanted, report))
+        .map(|(exercise, wanted, report)| {
+            format!("{wanted}:\n{}", shown(exercise, report))
         })
         .collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
@@ -217,19 +215,19 @@ const COMMON_STEPS: [&str; 2] = [
 fn each_step_is_the_first_to_fail_for_some_mistake() {
     for exercise in all() {
         let target = example(exercise.stem());
-        let outcome = check(&exercise, &target, options(1, PATIENT));
+        let report = check(&exercise, &target, options(1, PATIENT));
         let tripped: BTreeSet<_> = mistakes()
             .iter()
             .filter(|(other, _, _)| other.stem() == exercise.stem())
-            .flat_map(|(_, _, outcome)| {
-                let failed = outcome.verdict.as_ref().map(|v| v.step);
+            .flat_map(|(_, _, report)| {
+                let failed = report.diagnosis.as_ref().map(|v| v.step);
                 failed
                     .into_iter()
-                    .chain(outcome.skipped.iter().map(|s| s.step))
+                    .chain(report.skipped.iter().map(|s| s.step))
             })
             .chain(COMMON_STEPS)
             .collect();
-        let untripped: Vec<_> = outcome
+        let untripped: Vec<_> = report
             .passed
             .iter()
             .filter(|step| !tripped.contains(*step))
@@ -337,18 +335,18 @@ fn a_hostile_program_is_told_apart_and_ended() {
             return;
         }
         let target = command("hostile", &[mode]);
-        let outcome = check(&exercise, &target, options(1, IMPATIENT));
-        let text = report(&exercise, &outcome);
-        let verdict = outcome.verdict.as_ref();
-        assert_eq!(verdict.map(|v| v.step), Some(*step), "{mode}: {text}");
-        assert_eq!(id(&outcome).unwrap_or(""), *wanted, "{mode}: {text}");
+        let report = check(&exercise, &target, options(1, IMPATIENT));
+        let text = shown(&exercise, &report);
+        let diagnosis = report.diagnosis.as_ref();
+        assert_eq!(diagnosis.map(|v| v.step), Some(*step), "{mode}: {text}");
+        assert_eq!(id(&report).unwrap_or(""), *wanted, "{mode}: {text}");
         if wanted.is_empty() {
             assert!(text.contains("No known mistake looks like this"));
         } else {
             let section = section("contract", wanted).unwrap();
             assert!(text.contains(&section.title), "{mode}: {text}");
         }
-        assert!(outcome.took < PATIENT, "{mode}: {:?}", outcome.took);
+        assert!(report.took < PATIENT, "{mode}: {:?}", report.took);
     });
 }
 
@@ -368,9 +366,9 @@ fn no_process_is_left_behind() {
         };
         let words = ["env".into(), mark.into()].into_iter().chain(words);
         let target = Target::Command(words.collect());
-        let outcome = check(&exercise, &target, options(1, PATIENT));
-        let text = report(&exercise, &outcome);
-        assert_eq!(id(&outcome), wanted, "{mode}: {text}");
+        let report = check(&exercise, &target, options(1, PATIENT));
+        let text = shown(&exercise, &report);
+        assert_eq!(id(&report), wanted, "{mode}: {text}");
         assert_eq!(left(), Vec::<u32>::new(), "{mode}");
     }
 }
@@ -382,7 +380,7 @@ fn a_failing_accept_ends_neither_the_solution_nor_the_stub_of_exercise_03()
     let lab = Lab::new();
     let program = PathBuf::from(solution("03-threaded"));
     let mut server = lab.start("server", &program, &["127.0.0.1:0"])?;
-    let addr = server.listening()?;
+    let addr = server.wait_until_listening()?;
     harness::proc::leave_descriptors(server.id(), 0).unwrap();
     // An `accept` that waits already has its descriptor.
     let _first = lab.connect("first", addr)?;
@@ -405,7 +403,7 @@ fn a_failing_accept_ends_neither_the_solution_nor_the_stub_of_exercise_03()
     };
     let program = PathBuf::from(&words[0]);
     let mut server = lab.start("stub", &program, &["127.0.0.1:0"])?;
-    let addr = server.listening()?;
+    let addr = server.wait_until_listening()?;
     harness::proc::leave_descriptors(server.id(), 0).unwrap();
     lab.connect("client", addr)?.close();
     server.error_line()?;
@@ -418,9 +416,9 @@ fn odd_but_correct_programs_pass() {
     let exercise = find("3").unwrap();
     side_by_side(2, &["byte-by-byte", "late", "talkative"], |mode| {
         let target = command("odd", &[mode]);
-        let outcome = check(&exercise, &target, options(1, PATIENT));
-        let text = report(&exercise, &outcome);
-        assert!(outcome.verdict.is_none(), "{text}");
+        let report = check(&exercise, &target, options(1, PATIENT));
+        let text = shown(&exercise, &report);
+        assert!(report.diagnosis.is_none(), "{text}");
     });
 }
 
@@ -431,9 +429,9 @@ fn a_python_program_passes() {
     let file = harness::root().join("crates/exercises/examples/03-threaded.py");
     let target = Target::Command(vec!["python3".into(), file.into()]);
     for seed in 1..=5 {
-        let outcome = check(&exercise, &target, options(seed, PATIENT));
-        let text = report(&exercise, &outcome);
-        assert!(outcome.verdict.is_none(), "{text}");
+        let report = check(&exercise, &target, options(seed, PATIENT));
+        let text = shown(&exercise, &report);
+        assert!(report.diagnosis.is_none(), "{text}");
     }
 }
 
@@ -482,20 +480,20 @@ fn a_near_miss_does_not_get_the_name_of_another_mistake() {
     let wrong =
         side_by_side(AT_ONCE, &NEAR_MISSES, |(number, name, wanted)| {
             let exercise = find(number).unwrap();
-            let deadline = Duration::from_secs(2);
-            let outcome = check(&exercise, &target(name), options(7, deadline));
-            let failed = outcome.verdict.is_some();
-            let right = failed && id(&outcome).unwrap_or("") == *wanted;
-            let text = format!("{name}: {}", report(&exercise, &outcome));
-            (!right && was_tried(name, &outcome)).then_some(text)
+            let timeout = Duration::from_secs(2);
+            let report = check(&exercise, &target(name), options(7, timeout));
+            let failed = report.diagnosis.is_some();
+            let right = failed && id(&report).unwrap_or("") == *wanted;
+            let text = format!("{name}: {}", shown(&exercise, &report));
+            (!right && was_tried(name, &report)).then_some(text)
         });
     let wrong: Vec<_> = wrong.into_iter().flatten().collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 
     let exercise = find("3").unwrap();
-    let outcome = check(&exercise, &target("mapped"), options(7, PATIENT));
-    let text = report(&exercise, &outcome);
-    assert!(outcome.verdict.is_none(), "{text}");
+    let report = check(&exercise, &target("mapped"), options(7, PATIENT));
+    let text = shown(&exercise, &report);
+    assert!(report.diagnosis.is_none(), "{text}");
 }
 
 #[test]
@@ -503,23 +501,23 @@ fn a_program_that_does_not_compile_is_said_to_be_so() {
     let exercise = find("3").unwrap();
     let said = course::build_example("no-such-example", false).unwrap_err();
     assert!(said.contains("no-such-example"), "{said}");
-    let attempt = Attempt::NotCompiling(said.clone());
-    let text = course::show(&exercise, &attempt);
+    let build = Build::NotCompiling(said.clone());
+    let text = course::show(&exercise, &build);
     let text = anstream::adapter::strip_str(&text).to_string();
     let section = section("contract", "does-not-compile").unwrap();
     for part in [said, section.title, "FAILED  it compiles".to_owned()] {
         assert!(text.contains(&part), "no {part:?} in\n{text}");
     }
-    assert!(!attempt.passes());
+    assert!(!build.passes());
 }
 
 #[test]
 fn a_program_that_does_not_exist_is_said_to_be_missing() {
     let exercise = find("3").unwrap();
     let target = Target::Command(vec!["no-such-program".into()]);
-    let outcome = check(&exercise, &target, options(1, PATIENT));
-    assert_eq!(id(&outcome), Some("cannot-start"));
-    let text = report(&exercise, &outcome);
+    let report = check(&exercise, &target, options(1, PATIENT));
+    assert_eq!(id(&report), Some("cannot-start"));
+    let text = shown(&exercise, &report);
     assert!(!text.contains("What happened"), "{text}");
 }
 
@@ -533,15 +531,15 @@ fn a_server_that_runs_already_is_checked_and_what_needs_a_restart_skipped()
         };
         let program = PathBuf::from(&words[0]);
         let mut server = lab.start("server", &program, &["127.0.0.1:0"])?;
-        let target = Target::At(server.listening()?);
-        let outcome = check(&exercise, &target, options(1, PATIENT));
-        let text = report(&exercise, &outcome);
-        assert!(outcome.verdict.is_none(), "{text}");
+        let target = Target::At(server.wait_until_listening()?);
+        let report = check(&exercise, &target, options(1, PATIENT));
+        let text = shown(&exercise, &report);
+        assert!(report.diagnosis.is_none(), "{text}");
         let skips = matches!(
             exercise.stem(),
             "01-single-client" | "02-reuse-addr" | "06-socketserver"
         );
-        assert_eq!(!outcome.skipped.is_empty(), skips, "{text}");
+        assert_eq!(!report.skipped.is_empty(), skips, "{text}");
         assert_eq!(text.contains("skipped"), skips, "{text}");
     }
     Ok(())
@@ -556,9 +554,9 @@ fn a_server_that_should_run_already_and_does_not_is_missed() {
     socket.bind(&any.into()).unwrap();
     let addr = socket.local_addr().unwrap().as_socket().unwrap();
     let exercise = find("3").unwrap();
-    let outcome = check(&exercise, &Target::At(addr), options(1, PATIENT));
-    let text = report(&exercise, &outcome);
-    assert_eq!(id(&outcome), Some("nobody-there"), "{text}");
+    let report = check(&exercise, &Target::At(addr), options(1, PATIENT));
+    let text = shown(&exercise, &report);
+    assert_eq!(id(&report), Some("nobody-there"), "{text}");
 }
 
 #[test]
@@ -566,8 +564,8 @@ fn the_same_seed_sends_the_same_words() {
     let exercise = find("3").unwrap();
     let sent = |seed| {
         let target = example("03-threaded");
-        let outcome = check(&exercise, &target, options(seed, PATIENT));
-        let events = outcome.timeline.iter().map(|e| e.what.to_string());
+        let report = check(&exercise, &target, options(seed, PATIENT));
+        let events = report.timeline.iter().map(|e| e.what.to_string());
         events
             .filter(|what| what.starts_with("sent"))
             .collect::<Vec<_>>()
@@ -579,20 +577,23 @@ fn the_same_seed_sends_the_same_words() {
 
 #[test]
 fn what_a_failed_check_says_fits_into_80_columns_and_is_all_there() {
-    for (exercise, id, outcome) in mistakes() {
-        let text = report(exercise, outcome);
+    for (exercise, id, report) in mistakes() {
+        let text = shown(exercise, report);
         for line in text.lines().filter(|l| !l.contains("cargo run")) {
             let columns: usize =
                 line.chars().map(|c| 1 + usize::from(c >= '\u{1100}')).sum();
             assert!(columns <= 80, "{columns}: {line}");
         }
-        if outcome.verdict.is_none() && !outcome.skipped.is_empty() {
+        if report.diagnosis.is_none() && !report.skipped.is_empty() {
             continue;
         }
         let title = section(exercise.stem(), id).unwrap().title;
         let number = exercise.number().unwrap();
         for part in [
-            format!("\n  FAILED  {}\n", outcome.verdict.as_ref().unwrap().step),
+            format!(
+                "\n  FAILED  {}\n",
+                report.diagnosis.as_ref().unwrap().step
+            ),
             "\nWhat happened (in seconds".to_owned(),
             "  program  started: ".to_owned(),
             format!("\n{title}\n"),
@@ -651,13 +652,13 @@ fn a_check_exits_with_0_or_1_and_a_wrong_command_line_with_2() {
         .assert()
         .success();
     course()
-        .args(["check", "1", "--deadline", "0.5", "--"])
+        .args(["check", "1", "--timeout", "0.5", "--"])
         .arg(&program)
         .assert()
         .code(1)
         .stdout(contains("FAILED"));
     course()
-        .args(["check", "5", "--deadline", "no"])
+        .args(["check", "5", "--timeout", "no"])
         .assert()
         .code(2);
     course()
@@ -674,13 +675,13 @@ fn a_check_exits_with_0_or_1_and_a_wrong_command_line_with_2() {
 fn a_pass_ends_with_the_next_step() {
     let exercise = find("5").unwrap();
     let target = example("05-udp");
-    let outcome = check(&exercise, &target, options(1, PATIENT));
+    let report = check(&exercise, &target, options(1, PATIENT));
     let shown = |target| {
-        let outcome = Outcome {
+        let report = Report {
             target,
-            ..outcome.clone()
+            ..report.clone()
         };
-        report(&exercise, &outcome)
+        shown(&exercise, &report)
     };
     // As if the stub had passed.
     let folder = examples().parent().unwrap().join("05-udp");
@@ -758,7 +759,7 @@ fn the_list_names_each_exercise_and_the_next_step() {
 #[test]
 fn the_report_is_json_in_exercisms_format_and_a_table() {
     let made = course()
-        .args(["report", "--deadline", "1"])
+        .args(["report", "--timeout", "1"])
         .assert()
         .success();
     let report: serde_json::Value =
@@ -777,7 +778,7 @@ fn the_report_is_json_in_exercisms_format_and_a_table() {
         }
     }
     course()
-        .args(["report", "--markdown", "--deadline", "1"])
+        .args(["report", "--markdown", "--timeout", "1"])
         .assert()
         .success()
         .stdout(contains("| 03-threaded | ").and(contains("Score: ")));
@@ -793,7 +794,7 @@ fn ctrl_c_ends_a_watch_and_what_it_checks() -> Result {
     let watched = folder.join("hostile");
     fs::copy(solution("hostile"), &watched).unwrap();
     let program = watched.to_str().unwrap();
-    let args = ["watch", "3", "--deadline", "19", "--", program, "hangs"];
+    let args = ["watch", "3", "--timeout", "19", "--", program, "hangs"];
     let mut watch = lab.start("watch", cargo_bin!("course"), &args)?;
     let mark = "hangs";
     let child = || child_with(mark, program);
@@ -859,7 +860,7 @@ fn each_page_shows_a_recorded_session() -> Result {
         let lab = Lab::new();
         let path = PathBuf::from(solution(exercise.stem()));
         let mut program = lab.start("program", &path, &["127.0.0.1:0"])?;
-        let addr = program.listening()?;
+        let addr = program.wait_until_listening()?;
         match exercise.stem() {
             "01-single-client" => {
                 let mut a = lab.connect("a", addr)?;
@@ -963,18 +964,18 @@ fn a_hundred_times_under_load_nothing_changes() {
             });
         }
         let bad = side_by_side(AT_ONCE, &runs, |(seed, exercise, name, id)| {
-            let deadline = match id {
+            let timeout = match id {
                 Some(_) => Duration::from_secs(2),
                 None => PATIENT,
             };
             let target = example(name);
-            let outcome = check(exercise, &target, options(*seed, deadline));
-            let right = self::id(&outcome) == id.as_deref()
-                && outcome.verdict.is_some() == id.is_some();
-            if right || id.is_some() && !was_tried(name, &outcome) {
+            let report = check(exercise, &target, options(*seed, timeout));
+            let right = self::id(&report) == id.as_deref()
+                && report.diagnosis.is_some() == id.is_some();
+            if right || id.is_some() && !was_tried(name, &report) {
                 return None;
             }
-            let text = format!("{name}: {}", report(exercise, &outcome));
+            let text = format!("{name}: {}", shown(exercise, &report));
             // At once: the rest may take minutes.
             eprintln!("{text}");
             Some(text)

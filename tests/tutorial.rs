@@ -16,7 +16,7 @@ fn start_tutorial(lab: &Lab) -> Result<Program> {
 fn it_works_with_one_good_client() -> Result {
     let lab = Lab::new();
     let mut tutorial = start_tutorial(&lab)?;
-    let mut a = lab.connect("a", tutorial.listening()?)?;
+    let mut a = lab.connect("a", tutorial.wait_until_listening()?)?;
     a.send("hello")?;
     tutorial.expect("received: hello\nreply> ")?;
     tutorial.type_line("hello yourself");
@@ -30,7 +30,7 @@ fn it_works_with_one_good_client() -> Result {
 fn after_a_hang_up_it_runs_at_full_speed_and_accepts_nobody() -> Result {
     let lab = Lab::new();
     let mut tutorial = start_tutorial(&lab)?;
-    let addr = tutorial.listening()?;
+    let addr = tutorial.wait_until_listening()?;
     let a = lab.connect("a", addr)?;
     tutorial.expect("connected\n")?;
     let before = harness::proc::cpu_time(tutorial.id()).unwrap_or_default();
@@ -59,7 +59,7 @@ fn after_a_hang_up_it_runs_at_full_speed_and_accepts_nobody() -> Result {
 fn a_reset_ends_it() -> Result {
     let lab = Lab::new();
     let mut tutorial = start_tutorial(&lab)?;
-    let a = lab.connect("a", tutorial.listening()?)?;
+    let a = lab.connect("a", tutorial.wait_until_listening()?)?;
     tutorial.expect("connected\n")?;
     a.reset()?;
     tutorial.expect_error("ConnectionResetError")?;
@@ -72,7 +72,7 @@ fn a_reset_ends_it() -> Result {
 fn the_342nd_chinese_character_ends_it() -> Result {
     let lab = Lab::new();
     let mut tutorial = start_tutorial(&lab)?;
-    let mut a = lab.connect("a", tutorial.listening()?)?;
+    let mut a = lab.connect("a", tutorial.wait_until_listening()?)?;
     a.send("你".repeat(341))?;
     tutorial.expect("reply> ")?;
     tutorial.type_line("ok");
@@ -87,7 +87,7 @@ fn the_342nd_chinese_character_ends_it() -> Result {
 fn a_restart_finds_its_port_in_use_because_it_closed_first() -> Result {
     let lab = Lab::new();
     let mut tutorial = start_tutorial(&lab)?;
-    let addr = tutorial.listening()?;
+    let addr = tutorial.wait_until_listening()?;
     let mut a = lab.connect("a", addr)?;
     tutorial.expect("connected\n")?;
     tutorial.kill()?;
@@ -105,7 +105,7 @@ fn a_restart_finds_its_port_in_use_because_it_closed_first() -> Result {
 fn an_empty_reply_leaves_both_waiting() -> Result {
     let lab = Lab::new();
     let mut tutorial = start_tutorial(&lab)?;
-    let a = lab.connect("a", tutorial.listening()?)?;
+    let a = lab.connect("a", tutorial.wait_until_listening()?)?;
     a.send("hello")?;
     tutorial.expect("reply> ")?;
     tutorial.type_line("");

@@ -4,7 +4,7 @@
 //! with a new process each time: what is compared are neighbours in time, and
 //! what is printed are medians.
 
-mod exact;
+mod counts;
 mod load;
 mod server;
 
@@ -126,10 +126,10 @@ fn main() -> Result<()> {
         let tcp = [THREADED, C_THREADS, POOL, C_POOL];
         let tcp = tcp.map(|contender| (contender, load::tcp_talk as _));
         let udp = [UDP, C_UDP].map(|c| (c, load::udp_talk as _));
-        exact::calls(&[&tcp[..], &udp].concat(), folder.path())?;
+        counts::calls(&[&tcp[..], &udp].concat(), folder.path())?;
     }
     if wanted(MEMORY) {
-        exact::memory(THREADS, folder.path())?;
+        counts::memory(THREADS, folder.path())?;
     }
     Ok(())
 }

@@ -52,18 +52,18 @@ pub struct Options {
     /// What the payloads are made from.
     pub seed: u32,
     /// How long each wait may take.
-    pub deadline: Duration,
+    pub timeout: Duration,
 }
 
 /// What a check found.
 #[derive(Clone)]
-pub struct Outcome {
+pub struct Report {
     /// The steps that went well, in order.
     pub passed: Vec<&'static str>,
     /// The steps that could not be tried.
     pub skipped: Vec<Skipped>,
     /// What went wrong, if something did: then nothing came after it.
-    pub verdict: Option<Verdict>,
+    pub diagnosis: Option<Diagnosis>,
     /// What was checked, and how.
     pub target: Target,
     /// With what.
@@ -85,7 +85,7 @@ pub struct Skipped {
 
 /// What went wrong at the first step that failed.
 #[derive(Clone, Debug)]
-pub struct Verdict {
+pub struct Diagnosis {
     /// Its name.
     pub step: &'static str,
     /// The program or client that waited.
@@ -100,18 +100,18 @@ pub struct Verdict {
     pub got: Option<Vec<u8>>,
     /// The page (its file's stem) and the id of the section that says what
     /// this means; `None` if nobody knows.
-    pub diagnosis: Option<(String, &'static str)>,
+    pub section: Option<(String, &'static str)>,
 }
 
 /// A failure, and what it would mean. Boxed: an error should be small.
-pub(crate) struct Trouble(Box<Inner>);
+pub(crate) struct StepError(Box<Inner>);
 
 struct Inner {
     failure: Failure,
     at: Instant,
     got: Option<Vec<u8>>,
     hints: Vec<(Kind, &'static str)>,
-    settled: Option<&'static str>,
+    diagnosed: Option<&'static str>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -125,21 +125,21 @@ enum Kind {
 }
 
 /// What a step of a script ends in.
-pub(crate) type Result<T = ()> = std::result::Result<T, Trouble>;
+pub(crate) type Result<T = ()> = std::result::Result<T, StepError>;
 
-impl From<Failure> for Trouble {
+impl From<Failure> for StepError {
     fn from(failure: Failure) -> Self {
         Self(Box::new(Inner {
             failure,
             at: Instant::now(),
             got: None,
             hints: Vec::new(),
-            settled: None,
+            diagnosed: None,
         }))
     }
 }
 
-impl Trouble {
+impl StepError {
     fn hint(mut self, kind: Kind, id: &'static str) -> Self {
         self.0.hints.push((kind, id));
         self
@@ -150,8 +150,8 @@ impl Trouble {
         self.0.got.as_deref()
     }
 
-    pub(crate) fn is_silence(&self) -> bool {
-        matches!(*self.0.failure.fault, Fault::Silence(_))
+    pub(crate) fn is_timeout(&self) -> bool {
+        matches!(*self.0.failure.fault, Fault::TimedOut(_))
     }
 
     /// The program has ended.
@@ -160,25 +160,25 @@ impl Trouble {
     }
 
     pub(crate) fn is_refusal(&self) -> bool {
-        *self.0.failure.fault == Fault::Refused
+        *self.0.failure.fault == Fault::ConnectionRefused
     }
 
     /// Says for certain what it means.
-    pub(crate) fn settle(mut self, id: &'static str) -> Self {
-        self.0.settled = Some(id);
+    pub(crate) fn diagnose(mut self, id: &'static str) -> Self {
+        self.0.diagnosed = Some(id);
         self
     }
 
-    /// As [`Trouble::settle`], if `holds`.
-    pub(crate) fn settle_if(self, holds: bool, id: &'static str) -> Self {
-        if holds { self.settle(id) } else { self }
+    /// As [`StepError::diagnose`], if `holds`.
+    pub(crate) fn diagnose_if(self, holds: bool, id: &'static str) -> Self {
+        if holds { self.diagnose(id) } else { self }
     }
 }
 
 /// Says what a fault *of this kind at this step* means.
 pub(crate) trait Or<T> {
     /// Nothing came.
-    fn or_silent(self, id: &'static str) -> Result<T>;
+    fn or_timed_out(self, id: &'static str) -> Result<T>;
     /// The connection was closed, reset or refused (a datagram, too), and the
     /// program still runs.
     fn or_closed(self, id: &'static str) -> Result<T>;
@@ -195,37 +195,37 @@ pub(crate) trait Or<T> {
 }
 
 impl<T> Or<T> for Result<T> {
-    fn or_silent(self, id: &'static str) -> Self {
-        self.map_err(|trouble| trouble.hint(Kind::Silent, id))
+    fn or_timed_out(self, id: &'static str) -> Self {
+        self.map_err(|error| error.hint(Kind::Silent, id))
     }
 
     fn or_closed(self, id: &'static str) -> Self {
-        self.map_err(|trouble| trouble.hint(Kind::Closed, id))
+        self.map_err(|error| error.hint(Kind::Closed, id))
     }
 
     fn or_reset(self, id: &'static str) -> Self {
-        self.map_err(|trouble| match *trouble.0.failure.fault {
-            Fault::Reset => trouble.hint(Kind::Closed, id),
-            _ => trouble,
+        self.map_err(|error| match *error.0.failure.fault {
+            Fault::ConnectionReset => error.hint(Kind::Closed, id),
+            _ => error,
         })
     }
 
     fn or_wrong(self, id: &'static str) -> Self {
-        self.map_err(|trouble| trouble.hint(Kind::Wrong, id))
+        self.map_err(|error| error.hint(Kind::Wrong, id))
     }
 
     fn or_exited(self, id: &'static str) -> Self {
-        self.map_err(|trouble| trouble.hint(Kind::Exited, id))
+        self.map_err(|error| error.hint(Kind::Exited, id))
     }
 
     fn or_ended(self, id: &'static str) -> Self {
-        self.map_err(|trouble| trouble.hint(Kind::Ended, id))
+        self.map_err(|error| error.hint(Kind::Ended, id))
     }
 
     fn or_got(self, answer: impl AsRef<[u8]>, id: &'static str) -> Self {
-        self.map_err(|trouble| {
-            let holds = trouble.got() == Some(answer.as_ref());
-            trouble.settle_if(holds, id)
+        self.map_err(|error| {
+            let holds = error.got() == Some(answer.as_ref());
+            error.diagnose_if(holds, id)
         })
     }
 }
@@ -245,14 +245,10 @@ pub(crate) struct Check {
 }
 
 /// Checks `target`, with the script of `exercise`.
-pub fn check(
-    exercise: &Exercise,
-    target: &Target,
-    options: Options,
-) -> Outcome {
+pub fn check(exercise: &Exercise, target: &Target, options: Options) -> Report {
     let began = Instant::now();
     let lab = Lab::new()
-        .with_deadline(options.deadline)
+        .with_timeout(options.timeout)
         .with_output_limit(OUTPUT_LIMIT);
     let mut rng = fastrand::Rng::with_seed(options.seed.into());
     let ip = loopback(&mut rng);
@@ -272,12 +268,12 @@ pub fn check(
         .begin()
         .and_then(|()| (exercise.script)(&mut check))
         .and_then(|()| check.end());
-    let verdict = result.err().map(|trouble| check.judge(exercise, trouble));
+    let diagnosis = result.err().map(|error| check.judge(exercise, error));
     let timeline = check.lab.timeline().events();
-    Outcome {
+    Report {
         passed: check.passed,
         skipped: check.skipped,
-        verdict,
+        diagnosis,
         target: check.target,
         options,
         timeline,
@@ -371,7 +367,7 @@ impl Check {
         };
         let wanted = format!("connect to {}", self.addr);
         let stream = stream().map_err(|error: io::Error| {
-            self.trouble(name, wanted, error.into())
+            self.error(name, wanted, error.into())
         })?;
         let peer = self.lab.adopt(name, stream)?;
         Ok(Client(peer, self.lab.timeline().clone()))
@@ -391,9 +387,9 @@ impl Check {
                 .set_read_timeout(Some(GLIMPSE))
                 .and_then(|()| stream.peek(&mut buffer));
             over = match &looked {
-                Ok(0) => Some(Fault::EarlyEnd { got: 0, wanted: 1 }),
+                Ok(0) => Some(Fault::UnexpectedEof { got: 0, wanted: 1 }),
                 Err(e) if e.kind() == io::ErrorKind::ConnectionReset => {
-                    Some(Fault::Reset)
+                    Some(Fault::ConnectionReset)
                 }
                 _ => None,
             };
@@ -414,10 +410,10 @@ impl Check {
             .wait_until(wanted, &mut at_rest)
             .map_err(|failure| {
                 let who = client.name().to_owned();
-                Trouble::from(Failure { who, ..failure })
+                StepError::from(Failure { who, ..failure })
             })?;
         match over {
-            Some(fault) => Err(self.trouble(client.name(), wanted, fault)),
+            Some(fault) => Err(self.error(client.name(), wanted, fault)),
             None => Ok(()),
         }
     }
@@ -439,7 +435,7 @@ impl Check {
     pub(crate) fn spawn(&self, name: &str, addr: &str) -> Result<Program> {
         let Target::Command(words) = &self.target else {
             let fault = Fault::Io("it runs elsewhere".to_owned());
-            return Err(self.trouble(name, "start", fault));
+            return Err(self.error(name, "start", fault));
         };
         let mut words = words.iter();
         let mut command =
@@ -451,16 +447,16 @@ impl Check {
     /// Starts the program on `addr`, and waits until it says that it listens.
     pub(crate) fn start(&mut self, addr: &str) -> Result {
         let program = self.program.insert(self.spawn(PROGRAM, addr)?);
-        let heard = program.listening().map_err(|failure| Failure {
+        let heard = program.wait_until_listening().map_err(|failure| Failure {
             wanted: "print `listening on IP:PORT` first".to_owned(),
             ..failure
         });
         let any = SocketAddr::new(self.ip, 0);
         let asked: SocketAddr = addr.parse().unwrap_or(any);
         let said = heard
-            .map_err(Trouble::from)
+            .map_err(StepError::from)
             .or_wrong("first-line")
-            .or_silent("says-nothing")?;
+            .or_timed_out("says-nothing")?;
         // A socket for both families may call 127.0.0.1 `::ffff:127.0.0.1`.
         let said = SocketAddr::new(said.ip().to_canonical(), said.port());
         let port_fits = match asked.port() {
@@ -471,8 +467,8 @@ impl Check {
             let wanted = format!("listen on {asked}, as it was told");
             let fault = Fault::Unexpected(said.to_string());
             return Err(self
-                .trouble(PROGRAM, wanted, fault)
-                .settle("ignores-its-argument"));
+                .error(PROGRAM, wanted, fault)
+                .diagnose("ignores-its-argument"));
         }
         self.addr = said;
         Ok(())
@@ -496,10 +492,10 @@ impl Check {
         if let Some(program) = &mut self.program {
             let status = program.exit()?;
             if !status.success() {
-                let stderr = text(&program.complained());
+                let stderr = text(&program.stderr());
                 let status = status.to_string();
                 let fault = Fault::Exited { status, stderr };
-                return Err(self.trouble(PROGRAM, "exit with code 0", fault));
+                return Err(self.error(PROGRAM, "exit with code 0", fault));
             }
             self.nothing_is_left()?;
             self.program = None;
@@ -507,13 +503,13 @@ impl Check {
         Ok(())
     }
 
-    pub(crate) fn trouble(
+    pub(crate) fn error(
         &self,
         who: &str,
         wanted: impl Into<String>,
         fault: Fault,
-    ) -> Trouble {
-        Trouble::from(Failure {
+    ) -> StepError {
+        StepError::from(Failure {
             who: who.to_owned(),
             wanted: wanted.into(),
             fault: Box::new(fault),
@@ -537,7 +533,7 @@ impl Check {
         if self.program.is_some() {
             self.step("it still runs, and leaves nothing behind");
             if let Some(fault) = self.ended() {
-                return Err(self.trouble(PROGRAM, "go on", fault));
+                return Err(self.error(PROGRAM, "go on", fault));
             }
             if let Some(program) = &mut self.program {
                 program.kill()?;
@@ -554,13 +550,13 @@ impl Check {
         let Some(program) = &self.program else {
             return Ok(());
         };
-        let moment = self.lab.clone().with_deadline(MOMENT);
-        let gone = || program.children() == 0;
+        let moment = self.lab.clone().with_timeout(MOMENT);
+        let gone = || program.descendants() == 0;
         if moment.wait_until("nothing is left", gone).is_ok() {
             return Ok(());
         }
-        let fault = Fault::LeftBehind(program.children());
-        Err(self.trouble(PROGRAM, "leave nothing behind", fault))
+        let fault = Fault::LeftBehind(program.descendants());
+        Err(self.error(PROGRAM, "leave nothing behind", fault))
     }
 
     /// True if the program's end was seen before `time`.
@@ -580,34 +576,36 @@ impl Check {
         let status: ExitStatus = program.status()?;
         // The rest of what it said may still be on its way, but a process
         // that it left behind may keep its outputs open.
-        let moment = self.lab.clone().with_deadline(MOMENT);
+        let moment = self.lab.clone().with_timeout(MOMENT);
         let _ = moment.wait_until("its last words", || program.is_over());
         Some(Fault::Exited {
             status: status.to_string(),
-            stderr: text(&program.complained()),
+            stderr: text(&program.stderr()),
         })
     }
 
-    fn judge(&mut self, exercise: &Exercise, trouble: Trouble) -> Verdict {
+    fn judge(&mut self, exercise: &Exercise, error: StepError) -> Diagnosis {
         let Inner {
             failure,
             at,
             got,
             hints,
-            settled,
-        } = *trouble.0;
+            diagnosed,
+        } = *error.0;
         let mut fault = *failure.fault;
         let mut got = got;
         let closed = matches!(
             fault,
-            Fault::EarlyEnd { .. } | Fault::Reset | Fault::Refused
+            Fault::UnexpectedEof { .. }
+                | Fault::ConnectionReset
+                | Fault::ConnectionRefused
         );
         if closed && let Some(program) = &self.program {
-            let moment = self.lab.clone().with_deadline(MOMENT);
+            let moment = self.lab.clone().with_timeout(MOMENT);
             let _ = moment.wait_until("its end", || program.status().is_some());
         }
         let mut daemon = false;
-        if settled.is_none()
+        if diagnosed.is_none()
             && !matches!(fault, Fault::Flooded(_) | Fault::LeftBehind(_))
         {
             // The script's clients have gone by now, which may have ended the
@@ -627,16 +625,16 @@ impl Check {
         let mut stderr = Vec::new();
         let mut ended_well = false;
         if let Some(program) = &self.program {
-            stderr = program.complained();
+            stderr = program.stderr();
             let status = program.status();
-            daemon = status.is_some() && program.children() > 0;
+            daemon = status.is_some() && program.descendants() > 0;
             ended_well = status.is_some_and(|status| status.success());
         }
         let kind = match fault {
-            Fault::Silence(_) => Some(Kind::Silent),
-            Fault::EarlyEnd { .. } | Fault::Reset | Fault::Refused => {
-                Some(Kind::Closed)
-            }
+            Fault::TimedOut(_) => Some(Kind::Silent),
+            Fault::UnexpectedEof { .. }
+            | Fault::ConnectionReset
+            | Fault::ConnectionRefused => Some(Kind::Closed),
             Fault::WrongByte { .. } | Fault::Unexpected(_) => Some(Kind::Wrong),
             Fault::Exited { .. } => Some(Kind::Exited),
             _ => None,
@@ -656,25 +654,25 @@ impl Check {
         };
         let usual = match fault {
             Fault::Exited { .. } => Some("ended-by-itself"),
-            Fault::Silence(_) => Some("hangs"),
-            Fault::Refused if !self.is_ours() => Some("nobody-there"),
-            Fault::Refused => Some("nobody-listens"),
+            Fault::TimedOut(_) => Some("hangs"),
+            Fault::ConnectionRefused if !self.is_ours() => Some("nobody-there"),
+            Fault::ConnectionRefused => Some("nobody-listens"),
             Fault::Io(_) if self.program.is_none() => Some("cannot-start"),
             _ => None,
         };
-        let id = general.or(settled).or(hint.map(|&(_, id)| id)).or(usual);
+        let id = general.or(diagnosed).or(hint.map(|&(_, id)| id)).or(usual);
         let page = |id| match crate::section(exercise.stem(), id) {
             Some(_) => exercise.stem().to_owned(),
             None => CONTRACT.to_owned(),
         };
-        Verdict {
+        Diagnosis {
             step: self.step,
             who: failure.who,
             wanted: failure.wanted,
             fault,
             complaint: text(&stderr),
             got,
-            diagnosis: id.map(|id| (page(id), id)),
+            section: id.map(|id| (page(id), id)),
         }
     }
 }
@@ -698,7 +696,7 @@ impl Client {
             return Ok(());
         };
         let wrong = matches!(*failure.fault, Fault::WrongByte { .. });
-        let mut trouble = Trouble::from(failure);
+        let mut error = StepError::from(failure);
         if wrong {
             let mut got = Vec::new();
             let until = Instant::now() + ANSWER_TIME;
@@ -711,9 +709,9 @@ impl Client {
                     Err(_) => break,
                 }
             }
-            trouble.0.got = Some(got);
+            error.0.got = Some(got);
         }
-        Err(trouble)
+        Err(error)
     }
 
     pub(crate) fn expect_end(&mut self) -> Result {
@@ -726,20 +724,20 @@ impl Client {
             return Ok(());
         }
         let got = self.0.receive()?;
-        let mut trouble = Trouble::from(Failure {
+        let mut error = StepError::from(Failure {
             who: self.name().to_owned(),
             wanted: "wait".to_owned(),
             fault: Box::new(Fault::Unexpected(quote(&got))),
             timeline: self.1.clone(),
         });
-        trouble.0.got = Some(got);
-        Err(trouble)
+        error.0.got = Some(got);
+        Err(error)
     }
 
     /// Receives the end of the connection, by FIN or by RST, and nothing else.
     pub(crate) fn gone(&mut self) -> Result {
         match self.0.expect_end() {
-            Err(failure) if *failure.fault == Fault::Reset => Ok(()),
+            Err(failure) if *failure.fault == Fault::ConnectionReset => Ok(()),
             result => Ok(result?),
         }
     }
@@ -751,7 +749,10 @@ impl Client {
             match self.0.receive() {
                 Ok(more) => count += more.len(),
                 Err(failure) => {
-                    return matches!(*failure.fault, Fault::EarlyEnd { .. });
+                    return matches!(
+                        *failure.fault,
+                        Fault::UnexpectedEof { .. }
+                    );
                 }
             }
         }
@@ -805,14 +806,14 @@ impl Datagrams {
         if got == wanted {
             return Ok(());
         }
-        let mut trouble = Trouble::from(Failure {
+        let mut error = StepError::from(Failure {
             who: self.name.clone(),
             wanted: wanted_text,
             fault: Box::new(Fault::Unexpected(quote(&got))),
             timeline: self.lab.timeline().clone(),
         });
-        trouble.0.got = Some(got);
-        Err(trouble)
+        error.0.got = Some(got);
+        Err(error)
     }
 }
 

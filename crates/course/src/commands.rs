@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use anstream::{eprintln, print, println};
 use anyhow::{Context, Result, bail};
-use course::{Attempt, Exercise, Options, Target, attempt};
+use course::{Build, Exercise, Options, Target, build_and_check};
 use serde_json::json;
 
 /// How often the watched files are looked at. Events of the file system would
@@ -34,16 +34,16 @@ pub fn list() -> Result<ExitCode> {
         };
         let options = Options {
             seed: 1,
-            deadline: Duration::from_secs(2),
+            timeout: Duration::from_secs(2),
         };
-        let attempt = if exercise.is_untouched() {
+        let build = if exercise.is_untouched() {
             None
         } else {
-            Some(attempt(exercise, options, false))
+            Some(build_and_check(exercise, options, false))
         };
-        let state = course::state(attempt.as_ref());
+        let state = course::state(build.as_ref());
         println!("{lesson:<22}{:<34}{state}", exercise.subject());
-        let passes = attempt.is_some_and(|attempt| attempt.passes());
+        let passes = build.is_some_and(|build| build.passes());
         if !passes && next.is_none() {
             next = Some(exercise);
         }
@@ -97,14 +97,14 @@ fn one_check(
     target: Option<&Target>,
     options: Options,
 ) -> ExitCode {
-    let attempt = match target {
+    let build = match target {
         Some(target) => {
-            Attempt::Checked(course::check(exercise, target, options).into())
+            Build::Checked(course::check(exercise, target, options).into())
         }
-        None => attempt(exercise, options, stderr().is_terminal()),
+        None => build_and_check(exercise, options, stderr().is_terminal()),
     };
-    print!("{}", course::show(exercise, &attempt));
-    if attempt.passes() {
+    print!("{}", course::show(exercise, &build));
+    if build.passes() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
@@ -114,7 +114,7 @@ fn one_check(
 pub fn watch(
     name: &str,
     command: Vec<OsString>,
-    deadline: Duration,
+    timeout: Duration,
     seed: Option<u32>,
 ) -> Result<ExitCode> {
     let exercise = course::find(name)?;
@@ -130,7 +130,7 @@ pub fn watch(
             print!("\x1b[2J\x1b[3J\x1b[H");
         }
         let seed = seed.unwrap_or_else(|| fastrand::u32(..1_000_000));
-        let options = Options { seed, deadline };
+        let options = Options { seed, timeout };
         let (exercise, target) = (exercise.clone(), target.clone());
         // In a thread of its own, so that Ctrl-C need not wait for it.
         let check = thread::spawn(move || {
@@ -228,37 +228,37 @@ pub fn demo(
 pub fn report(markdown: bool, options: Options) -> Result<ExitCode> {
     stop_on_ctrl_c(INTERRUPTED)?;
     let exercises = course::exercises()?;
-    let attempts: Vec<_> = exercises
+    let builds: Vec<_> = exercises
         .iter()
-        .map(|exercise| attempt(exercise, options, false))
+        .map(|exercise| build_and_check(exercise, options, false))
         .collect();
-    let all = || exercises.iter().zip(&attempts);
-    let score = attempts.iter().filter(|attempt| attempt.passes()).count();
-    let plain = |attempt: &Attempt| {
-        let text = course::summary(attempt);
+    let all = || exercises.iter().zip(&builds);
+    let score = builds.iter().filter(|build| build.passes()).count();
+    let plain = |build: &Build| {
+        let text = course::summary(build);
         anstream::adapter::strip_str(&text).to_string()
     };
     if markdown {
         println!("| exercise | result | |\n|---|---|---|");
-        for (exercise, attempt) in all() {
-            let result = if attempt.passes() { "pass" } else { "fail" };
-            let message = plain(attempt).replace('|', "\\|");
+        for (exercise, build) in all() {
+            let result = if build.passes() { "pass" } else { "fail" };
+            let message = plain(build).replace('|', "\\|");
             println!("| {} | {result} | {message} |", exercise.stem());
         }
         println!("\nScore: {score} of {}", exercises.len());
         return Ok(ExitCode::SUCCESS);
     }
     let tests: Vec<_> = all()
-        .map(|(exercise, attempt)| {
-            let (status, message, output) = match attempt {
-                Attempt::NotCompiling(said) => {
-                    ("error", Some(plain(attempt)), Some(said.clone()))
+        .map(|(exercise, build)| {
+            let (status, message, output) = match build {
+                Build::NotCompiling(said) => {
+                    ("error", Some(plain(build)), Some(said.clone()))
                 }
-                Attempt::Checked(_) if attempt.passes() => ("pass", None, None),
-                Attempt::Checked(_) => {
-                    let shown = course::show(exercise, attempt);
+                Build::Checked(_) if build.passes() => ("pass", None, None),
+                Build::Checked(_) => {
+                    let shown = course::show(exercise, build);
                     let shown = anstream::adapter::strip_str(&shown);
-                    ("fail", Some(plain(attempt)), Some(shown.to_string()))
+                    ("fail", Some(plain(build)), Some(shown.to_string()))
                 }
             };
             json!({

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::check::{self, Check, Options, Outcome, Target};
+use crate::check::{self, Check, Options, Report, Target};
 use crate::{page, scripts};
 
 const PACKAGE: &str = "exercises";
@@ -37,30 +37,34 @@ impl Mistake {
 }
 
 /// What became of a learner's file.
-pub enum Attempt {
+pub enum Build {
     /// It does not compile; this is what Cargo said.
     NotCompiling(String),
     /// It was checked.
-    Checked(Box<Outcome>),
+    Checked(Box<Report>),
 }
 
-impl Attempt {
+impl Build {
     /// True if nothing went wrong.
     pub fn passes(&self) -> bool {
         match self {
             Self::NotCompiling(_) => false,
-            Self::Checked(outcome) => outcome.verdict.is_none(),
+            Self::Checked(report) => report.diagnosis.is_none(),
         }
     }
 }
 
 /// Builds what the learner wrote, and checks it.
-pub fn attempt(exercise: &Exercise, options: Options, colour: bool) -> Attempt {
+pub fn build_and_check(
+    exercise: &Exercise,
+    options: Options,
+    colour: bool,
+) -> Build {
     match exercise.build(colour) {
         Ok(target) => {
-            Attempt::Checked(check::check(exercise, &target, options).into())
+            Build::Checked(check::check(exercise, &target, options).into())
         }
-        Err(said) => Attempt::NotCompiling(said),
+        Err(said) => Build::NotCompiling(said),
     }
 }
 

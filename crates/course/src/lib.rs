@@ -1,9 +1,9 @@
 //! The checker of the exercises: `cargo course`.
 //!
 //! A check is a script of steps ([`scripts`]). It meets a program from outside
-//! only, over its standard streams, TCP and UDP, so the program may be
-//! written in any language. What goes wrong is a [`Verdict`]; what it means is
-//! said by a section of the book ([`Section`]), and by nothing else.
+//! only, over its standard streams, TCP and UDP, so the program may be written
+//! in any language. What goes wrong is a [`Diagnosis`]; what it means is said
+//! by a section of the book ([`Section`]), and by nothing else.
 
 mod check;
 mod exercise;
@@ -11,10 +11,10 @@ mod page;
 mod scripts;
 mod show;
 
-pub use check::{Options, Outcome, Skipped, Target, Verdict, check};
+pub use check::{Diagnosis, Options, Report, Skipped, Target, check};
 pub use exercise::{
-    Attempt, Exercise, Mistake, attempt, build_example, compile, exercises,
-    find,
+    Build, Exercise, Mistake, build_and_check, build_example, compile,
+    exercises, find,
 };
 pub use page::{Section, section};
 pub use show::{show, state, summary};

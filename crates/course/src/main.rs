@@ -97,14 +97,14 @@ struct How {
     /// How long each wait may take
     #[arg(long, value_name = "SECONDS", default_value = "2",
           value_parser = seconds)]
-    deadline: Duration,
+    timeout: Duration,
 }
 
 impl How {
     fn options(self) -> Options {
         Options {
             seed: self.seed.unwrap_or_else(|| fastrand::u32(..1_000_000)),
-            deadline: self.deadline,
+            timeout: self.timeout,
         }
     }
 }
@@ -139,7 +139,7 @@ fn main() -> ExitCode {
         Some(Action::Watch(watch)) => commands::watch(
             &watch.exercise,
             watch.command,
-            watch.how.deadline,
+            watch.how.timeout,
             watch.how.seed,
         ),
         Some(Action::Demo { exercise, id, how }) => {

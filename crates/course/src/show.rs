@@ -5,9 +5,9 @@ use std::fmt::Write;
 use anstyle::{AnsiColor, Style};
 use harness::{Event, Fault, What, quote};
 
-use crate::check::{Outcome, Target, Verdict};
+use crate::check::{Diagnosis, Report, Target};
 use crate::exercise::{again, by_hand, next};
-use crate::{Attempt, Exercise, Section, page, section};
+use crate::{Build, Exercise, Section, page, section};
 
 const COLUMNS: usize = 80;
 /// How many events of the timeline are shown: the last ones.
@@ -24,15 +24,17 @@ const FAINT: Style = Style::new().dimmed();
 
 /// The whole report on one check, with colours: print it through `anstream`,
 /// which removes them where they do not belong.
-pub fn show(exercise: &Exercise, attempt: &Attempt) -> String {
+pub fn show(exercise: &Exercise, build: &Build) -> String {
     let mut out = String::new();
-    match attempt {
-        Attempt::NotCompiling(said) => not_compiling(&mut out, exercise, said),
-        Attempt::Checked(outcome) => {
-            head(&mut out, exercise, outcome);
-            match &outcome.verdict {
-                None => passed(&mut out, exercise, outcome),
-                Some(verdict) => failed(&mut out, exercise, outcome, verdict),
+    match build {
+        Build::NotCompiling(said) => not_compiling(&mut out, exercise, said),
+        Build::Checked(report) => {
+            head(&mut out, exercise, report);
+            match &report.diagnosis {
+                None => passed(&mut out, exercise, report),
+                Some(diagnosis) => {
+                    failed(&mut out, exercise, report, diagnosis)
+                }
             }
         }
     }
@@ -40,26 +42,26 @@ pub fn show(exercise: &Exercise, attempt: &Attempt) -> String {
 }
 
 /// One or two words for the list; `None` is a stub that nobody has touched.
-pub fn state(attempt: Option<&Attempt>) -> String {
-    match attempt {
+pub fn state(build: Option<&Build>) -> String {
+    match build {
         None => format!("{FAINT}to do{FAINT:#}"),
-        Some(Attempt::NotCompiling(_)) => {
+        Some(Build::NotCompiling(_)) => {
             format!("{BAD}does not compile{BAD:#}")
         }
-        Some(attempt) if attempt.passes() => format!("{GOOD}passes{GOOD:#}"),
+        Some(build) if build.passes() => format!("{GOOD}passes{GOOD:#}"),
         Some(_) => format!("{BAD}fails{BAD:#}"),
     }
 }
 
 /// One line: nothing for a pass; else the step, and what is known.
-pub fn summary(attempt: &Attempt) -> String {
-    match attempt {
-        Attempt::NotCompiling(_) => "does-not-compile".to_owned(),
-        Attempt::Checked(outcome) => match &outcome.verdict {
+pub fn summary(build: &Build) -> String {
+    match build {
+        Build::NotCompiling(_) => "does-not-compile".to_owned(),
+        Build::Checked(report) => match &report.diagnosis {
             None => String::new(),
-            Some(verdict) => {
-                let id = verdict.diagnosis.as_ref().map_or("unknown", |d| d.1);
-                format!("{id}: {}. {}", verdict.step, sentence(verdict))
+            Some(diagnosis) => {
+                let id = diagnosis.section.as_ref().map_or("unknown", |d| d.1);
+                format!("{id}: {}. {}", diagnosis.step, sentence(diagnosis))
             }
         },
     }
@@ -94,25 +96,25 @@ fn explain(out: &mut String, section: &Section) {
     }
 }
 
-fn head(out: &mut String, exercise: &Exercise, outcome: &Outcome) {
+fn head(out: &mut String, exercise: &Exercise, report: &Report) {
     let _ = writeln!(out, "{HEAD}{}{HEAD:#}\n", exercise.title());
-    for step in &outcome.passed {
+    for step in &report.passed {
         let _ = writeln!(out, "  {GOOD}ok{GOOD:#}      {step}");
     }
-    if let Some(Verdict { step, .. }) = &outcome.verdict {
+    if let Some(Diagnosis { step, .. }) = &report.diagnosis {
         let _ = writeln!(out, "  {BAD}FAILED{BAD:#}  {step}");
     }
-    for skipped in &outcome.skipped {
+    for skipped in &report.skipped {
         let _ = writeln!(out, "  {FAINT}skipped{FAINT:#} {}", skipped.step);
         let _ = writeln!(out, "          ({})", skipped.why);
     }
 }
 
-fn passed(out: &mut String, exercise: &Exercise, outcome: &Outcome) {
-    let seconds = outcome.took.as_secs_f64();
-    let seed = outcome.options.seed;
+fn passed(out: &mut String, exercise: &Exercise, report: &Report) {
+    let seconds = report.took.as_secs_f64();
+    let seed = report.options.seed;
     let stem = exercise.stem();
-    let passes = match outcome.skipped.is_empty() {
+    let passes = match report.skipped.is_empty() {
         true => "passes.",
         false => "passes what could be tried.",
     };
@@ -120,7 +122,7 @@ fn passed(out: &mut String, exercise: &Exercise, outcome: &Outcome) {
         out,
         "\n{GOOD}{stem} {passes}{GOOD:#} ({seconds:.2} s, seed {seed})"
     );
-    if let Some(next) = next(exercise, &outcome.target) {
+    if let Some(next) = next(exercise, &report.target) {
         let _ = writeln!(out, "{HEAD}Next{HEAD:#}     {next}");
     }
 }
@@ -128,23 +130,23 @@ fn passed(out: &mut String, exercise: &Exercise, outcome: &Outcome) {
 fn failed(
     out: &mut String,
     exercise: &Exercise,
-    outcome: &Outcome,
-    verdict: &Verdict,
+    report: &Report,
+    diagnosis: &Diagnosis,
 ) {
     let _ = writeln!(out);
-    for line in wrapped(&sentence(verdict), 2) {
+    for line in wrapped(&sentence(diagnosis), 2) {
         let _ = writeln!(out, "{line}");
     }
-    let exited = matches!(verdict.fault, Fault::Exited { .. });
-    complaint(out, &verdict.complaint, exited);
-    timeline(out, &outcome.timeline);
+    let exited = matches!(diagnosis.fault, Fault::Exited { .. });
+    complaint(out, &diagnosis.complaint, exited);
+    timeline(out, &report.timeline);
     let mut read = exercise.page();
-    if let Some((stem, id)) = &verdict.diagnosis
+    if let Some((stem, id)) = &diagnosis.section
         && let Some(section) = section(stem, id)
     {
         explain(out, &section);
         read = format!("{}#{id}", page::file(stem));
-    } else if let Some((stem, id)) = &verdict.diagnosis {
+    } else if let Some((stem, id)) = &diagnosis.section {
         let _ = writeln!(out, "\n{HEAD}{id}{HEAD:#} (not on the page {stem})");
     } else {
         let _ = writeln!(
@@ -154,18 +156,18 @@ fn failed(
              Read the last lines above from the bottom up."
         );
     }
-    footer(out, exercise, outcome, &read);
+    footer(out, exercise, report, &read);
 }
 
 /// What was wanted, and what came, as one sentence.
-fn sentence(verdict: &Verdict) -> String {
-    let Verdict {
+fn sentence(diagnosis: &Diagnosis) -> String {
+    let Diagnosis {
         who,
         wanted,
         fault,
         got,
         ..
-    } = verdict;
+    } = diagnosis;
     let who = match who.as_str() {
         "program" => "Your program",
         "lab" => "The checker",
@@ -191,17 +193,19 @@ fn sentence(verdict: &Verdict) -> String {
             format!("but printed {text:?}")
         }
         (Fault::Unexpected(text), _) => format!("but received {text}"),
-        (Fault::Silence(waited), _) => {
+        (Fault::TimedOut(waited), _) => {
             format!("but nothing came for {} s", waited.as_secs_f64())
         }
-        (Fault::EarlyEnd { got: 0, .. }, _) => {
+        (Fault::UnexpectedEof { got: 0, .. }, _) => {
             "but the connection was closed".to_owned()
         }
-        (Fault::EarlyEnd { got, wanted }, _) => format!(
+        (Fault::UnexpectedEof { got, wanted }, _) => format!(
             "but the connection was closed after {got} of {wanted} bytes"
         ),
-        (Fault::Reset, _) => "but the connection was reset".to_owned(),
-        (Fault::Refused, _) => {
+        (Fault::ConnectionReset, _) => {
+            "but the connection was reset".to_owned()
+        }
+        (Fault::ConnectionRefused, _) => {
             "but was refused: nobody listens there".to_owned()
         }
         (Fault::Flooded(bytes), _) => format!(
@@ -280,23 +284,18 @@ fn is_noise(event: &Event) -> bool {
     matches!(event.what, What::Killed)
 }
 
-fn footer(
-    out: &mut String,
-    exercise: &Exercise,
-    outcome: &Outcome,
-    read: &str,
-) {
+fn footer(out: &mut String, exercise: &Exercise, report: &Report, read: &str) {
     let number = exercise.number().unwrap_or_default();
-    let seed = outcome.options.seed;
-    let command = by_hand(exercise, &outcome.target);
-    let again = again(exercise, &outcome.target);
+    let seed = report.options.seed;
+    let command = by_hand(exercise, &report.target);
+    let again = again(exercise, &report.target);
     let _ = writeln!(out, "\n{HEAD}Read{HEAD:#}     {read}");
     let _ = writeln!(
         out,
         "{HEAD}Again{HEAD:#}    cargo course {} {number}{} --seed {seed}{}",
         again.0, again.1, again.2
     );
-    let addr = match outcome.target {
+    let addr = match report.target {
         Target::At(addr) => addr.to_string(),
         Target::Command(_) => "127.0.0.1:9006".to_owned(),
     };

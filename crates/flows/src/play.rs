@@ -251,7 +251,7 @@ impl Play {
         let mut all = vec!["127.0.0.1:0"];
         all.extend(args);
         self.start(name, Side::Server, path, &all)?;
-        let addr = self.program(name)?.listening()?;
+        let addr = self.program(name)?.wait_until_listening()?;
         self.server_port = addr.port();
         self.ports.insert(addr.port(), SERVER_PORT);
         Ok(())

@@ -20,11 +20,11 @@ pub enum Fault {
         stderr: String,
     },
     /// Nobody listens there (`ECONNREFUSED`).
-    Refused,
+    ConnectionRefused,
     /// The other side sent RST (`ECONNRESET`, or `EPIPE` after it).
-    Reset,
+    ConnectionReset,
     /// The stream ended before the awaited bytes had come.
-    EarlyEnd {
+    UnexpectedEof {
         /// How many of them had come.
         got: usize,
         /// How many were awaited.
@@ -42,7 +42,7 @@ pub enum Fault {
     /// Something came where the end was awaited, or another text.
     Unexpected(String),
     /// Nothing (more) came, or nothing more was taken, until the deadline.
-    Silence(Duration),
+    TimedOut(Duration),
     /// The program printed more than the harness is willing to keep.
     Flooded(usize),
     /// So many processes that the program started outlived it.
@@ -55,10 +55,10 @@ impl From<io::Error> for Fault {
     fn from(error: io::Error) -> Self {
         use io::ErrorKind as Kind;
         match error.kind() {
-            Kind::ConnectionRefused => Self::Refused,
+            Kind::ConnectionRefused => Self::ConnectionRefused,
             Kind::ConnectionReset
             | Kind::ConnectionAborted
-            | Kind::BrokenPipe => Self::Reset,
+            | Kind::BrokenPipe => Self::ConnectionReset,
             _ => Self::Io(error.to_string()),
         }
     }
@@ -73,9 +73,13 @@ impl fmt::Display for Fault {
             Self::Exited { status, stderr } => {
                 write!(f, "the program ended ({status}): {}", stderr.trim())
             }
-            Self::Refused => write!(f, "connection refused: nobody listens"),
-            Self::Reset => write!(f, "the other side reset the connection"),
-            Self::EarlyEnd { got, wanted } => {
+            Self::ConnectionRefused => {
+                write!(f, "connection refused: nobody listens")
+            }
+            Self::ConnectionReset => {
+                write!(f, "the other side reset the connection")
+            }
+            Self::UnexpectedEof { got, wanted } => {
                 write!(f, "the stream ended after {got} of {wanted} bytes")
             }
             Self::WrongByte {
@@ -88,8 +92,8 @@ impl fmt::Display for Fault {
                  wanted {wanted:?}"
             ),
             Self::Unexpected(text) => write!(f, "unexpected: {text:?}"),
-            Self::Silence(waited) => {
-                write!(f, "silence for {} s", waited.as_secs_f64())
+            Self::TimedOut(waited) => {
+                write!(f, "timed out after {} s", waited.as_secs_f64())
             }
             Self::Flooded(bytes) => {
                 write!(f, "printed more than {bytes} bytes")

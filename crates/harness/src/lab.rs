@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Long enough for a busy machine; only a test that fails waits for it.
-const DEADLINE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 /// How long [`Lab::wait_until`] leaves the processor to others.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 /// More than any lesson prints in a test.
@@ -21,7 +21,7 @@ const OUTPUT_LIMIT: usize = 64 << 20;
 /// Starts programs and makes peers that share a deadline and a timeline.
 #[derive(Clone)]
 pub struct Lab {
-    pub(crate) deadline: Duration,
+    pub(crate) timeout: Duration,
     pub(crate) timeline: Timeline,
     pub(crate) output_limit: usize,
 }
@@ -36,15 +36,15 @@ impl Lab {
     /// A lab in which each wait may take 20 seconds.
     pub fn new() -> Self {
         Self {
-            deadline: DEADLINE,
+            timeout: TIMEOUT,
             timeline: Timeline::new(),
             output_limit: OUTPUT_LIMIT,
         }
     }
 
-    /// The same lab, in which each wait may take `deadline`.
-    pub fn with_deadline(self, deadline: Duration) -> Self {
-        Self { deadline, ..self }
+    /// The same lab, in which each wait may take `timeout`.
+    pub fn with_timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
     }
 
     /// The same lab, in which a program that prints more than `bytes` on one
@@ -113,8 +113,8 @@ impl Lab {
     /// not held back to be joined with the next.
     ///
     /// # Errors
-    /// [`Fault::Refused`] if nobody listens there, [`Fault::Silence`] at the
-    /// deadline.
+    /// [`Fault::ConnectionRefused`] if nobody listens there,
+    /// [`Fault::TimedOut`] at the deadline.
     pub fn connect(&self, name: &str, to: SocketAddr) -> Result<Peer> {
         Peer::connect(self, name, to)
     }
@@ -152,16 +152,16 @@ impl Lab {
     /// everything else has an event to wait for.
     ///
     /// # Errors
-    /// [`Fault::Silence`] at the deadline.
+    /// [`Fault::TimedOut`] at the deadline.
     pub fn wait_until(
         &self,
         wanted: &str,
         mut condition: impl FnMut() -> bool,
     ) -> Result {
-        let until = Instant::now() + self.deadline;
+        let until = Instant::now() + self.timeout;
         while !condition() {
             if Instant::now() > until {
-                let fault = Fault::Silence(self.deadline);
+                let fault = Fault::TimedOut(self.timeout);
                 return Err(self.failure("lab", wanted, fault));
             }
             thread::park_timeout(LOOK_AGAIN);

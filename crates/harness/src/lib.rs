@@ -9,7 +9,7 @@
 //! let lab = harness::Lab::new();
 //! let server = harness::binary("lesson-03-threaded", "lesson-03-threaded")?;
 //! let mut server = lab.start("server", &server, &["127.0.0.1:0"])?;
-//! let mut a = lab.connect("a", server.listening()?)?;
+//! let mut a = lab.connect("a", server.wait_until_listening()?)?;
 //! a.send("hello\n")?;
 //! a.expect("hello\n")?;
 //! # Ok(())

@@ -45,14 +45,14 @@ impl Listener {
     /// Waits for the next connection.
     ///
     /// # Errors
-    /// [`Fault::Silence`] if nobody connects until the deadline.
+    /// [`Fault::TimedOut`] if nobody connects until the deadline.
     pub fn accept(&self, name: &str) -> Result<Peer> {
-        let deadline = self.lab.deadline;
+        let timeout = self.lab.timeout;
         let failure = |fault| self.lab.failure(&self.name, "accept", fault);
         let stream = self
             .accepted
-            .recv_timeout(deadline)
-            .map_err(|_| failure(Fault::Silence(deadline)))?;
+            .recv_timeout(timeout)
+            .map_err(|_| failure(Fault::TimedOut(timeout)))?;
         Peer::over(&self.lab, name, stream)
             .map_err(|error| failure(error.into()))
     }

@@ -28,10 +28,10 @@ impl Peer {
         name: &str,
         to: SocketAddr,
     ) -> Result<Self> {
-        TcpStream::connect_timeout(&to, lab.deadline)
+        TcpStream::connect_timeout(&to, lab.timeout)
             .and_then(|stream| Self::over(lab, name, stream))
             .map_err(|error| {
-                let fault = or_silence(error, lab.deadline);
+                let fault = or_timed_out(error, lab.timeout);
                 lab.failure(name, format!("connect to {to}"), fault)
             })
     }
@@ -81,8 +81,8 @@ impl Peer {
     /// Sends all of `bytes`. Returns when the kernel has taken them.
     ///
     /// # Errors
-    /// [`Fault::Reset`]; [`Fault::Silence`] if the kernel takes no more
-    /// because the other side does not read.
+    /// [`Fault::ConnectionReset`]; [`Fault::TimedOut`] if the kernel takes no
+    /// more because the other side does not read.
     pub fn send(&self, bytes: impl AsRef<[u8]>) -> Result {
         let bytes = bytes.as_ref();
         self.send_in_chunks(bytes, bytes.len().max(1))
@@ -99,7 +99,7 @@ impl Peer {
     ) -> Result {
         let bytes = bytes.as_ref();
         self.lab.timeline.add(&self.name, What::Sent(bytes.into()));
-        write_until(&self.stream, bytes, size, self.lab.deadline)
+        write_until(&self.stream, bytes, size, self.lab.timeout)
             .map_err(|fault| self.failure("send", fault))
     }
 
@@ -116,7 +116,7 @@ impl Peer {
         let stream = Arc::clone(&self.stream);
         let (lab, name) = (self.lab.clone(), self.name.clone());
         thread::spawn(move || {
-            write_until(&stream, &bytes, size, lab.deadline)
+            write_until(&stream, &bytes, size, lab.timeout)
                 .map_err(|fault| lab.failure(&name, "send", fault))
         })
     }
@@ -125,8 +125,8 @@ impl Peer {
     /// comes behind them is kept for the next step.
     ///
     /// # Errors
-    /// [`Fault::WrongByte`], [`Fault::EarlyEnd`], [`Fault::Reset`], or
-    /// [`Fault::Silence`].
+    /// [`Fault::WrongByte`], [`Fault::UnexpectedEof`],
+    /// [`Fault::ConnectionReset`], or [`Fault::TimedOut`].
     pub fn expect(&mut self, bytes: impl AsRef<[u8]>) -> Result {
         let wanted = bytes.as_ref();
         let step = || format!("receive {}", crate::timeline::quote(wanted));
@@ -150,7 +150,7 @@ impl Peer {
             }
             match self.fill(until) {
                 Ok(0) => {
-                    let fault = Fault::EarlyEnd {
+                    let fault = Fault::UnexpectedEof {
                         got: right,
                         wanted: wanted.len(),
                     };
@@ -165,7 +165,8 @@ impl Peer {
     /// Receives the next line, without its newline.
     ///
     /// # Errors
-    /// [`Fault::EarlyEnd`], [`Fault::Reset`], or [`Fault::Silence`].
+    /// [`Fault::UnexpectedEof`], [`Fault::ConnectionReset`], or
+    /// [`Fault::TimedOut`].
     pub fn line(&mut self) -> Result<String> {
         let until = self.until();
         loop {
@@ -174,7 +175,7 @@ impl Peer {
                 return Ok(String::from_utf8_lossy(&line[..at]).into_owned());
             }
             let fault = match self.fill(until) {
-                Ok(0) => Fault::EarlyEnd {
+                Ok(0) => Fault::UnexpectedEof {
                     got: self.unread.len(),
                     wanted: self.unread.len() + 1,
                 },
@@ -188,13 +189,14 @@ impl Peer {
     /// Receives what comes next, at least one byte.
     ///
     /// # Errors
-    /// [`Fault::EarlyEnd`], [`Fault::Reset`], or [`Fault::Silence`].
+    /// [`Fault::UnexpectedEof`], [`Fault::ConnectionReset`], or
+    /// [`Fault::TimedOut`].
     pub fn receive(&mut self) -> Result<Vec<u8>> {
         let until = self.until();
         if self.unread.is_empty() {
             match self.fill(until) {
                 Ok(0) => {
-                    let fault = Fault::EarlyEnd { got: 0, wanted: 1 };
+                    let fault = Fault::UnexpectedEof { got: 0, wanted: 1 };
                     return Err(self.failure("receive something", fault));
                 }
                 Ok(_) => {}
@@ -209,7 +211,7 @@ impl Peer {
     /// Receives everything up to the end of the stream (FIN).
     ///
     /// # Errors
-    /// [`Fault::Reset`], or [`Fault::Silence`].
+    /// [`Fault::ConnectionReset`], or [`Fault::TimedOut`].
     pub fn rest(&mut self) -> Result<Vec<u8>> {
         let until = self.until();
         loop {
@@ -226,7 +228,8 @@ impl Peer {
     /// Receives the end of the stream (FIN), and nothing before it.
     ///
     /// # Errors
-    /// [`Fault::Unexpected`], [`Fault::Reset`], or [`Fault::Silence`].
+    /// [`Fault::Unexpected`], [`Fault::ConnectionReset`], or
+    /// [`Fault::TimedOut`].
     pub fn expect_end(&mut self) -> Result {
         let until = self.until();
         let fault = match self.unread.is_empty().then(|| self.fill(until)) {
@@ -243,14 +246,14 @@ impl Peer {
     ///
     /// # Errors
     /// [`Fault::Unexpected`] if the stream ends otherwise, or
-    /// [`Fault::Silence`].
+    /// [`Fault::TimedOut`].
     pub fn expect_reset(&mut self) -> Result {
         let until = self.until();
         let fault = loop {
             match self.fill(until) {
                 Ok(0) => break Fault::Unexpected("FIN".to_owned()),
                 Ok(_) => {}
-                Err(Fault::Reset) => return Ok(()),
+                Err(Fault::ConnectionReset) => return Ok(()),
                 Err(fault) => break fault,
             }
         };
@@ -261,7 +264,7 @@ impl Peer {
     /// so it proves something only after an event that would have come later.
     ///
     /// # Errors
-    /// [`Fault::Reset`].
+    /// [`Fault::ConnectionReset`].
     pub fn has_nothing(&self) -> Result<bool> {
         let look = || {
             self.stream.set_nonblocking(true)?;
@@ -281,7 +284,7 @@ impl Peer {
     /// Sends FIN: no more bytes from here; receiving goes on.
     ///
     /// # Errors
-    /// [`Fault::Reset`] or [`Fault::Io`] if the connection is gone.
+    /// [`Fault::ConnectionReset`] or [`Fault::Io`] if the connection is gone.
     pub fn half_close(&self) -> Result {
         self.lab.timeline.add(&self.name, What::HalfClosed);
         self.stream
@@ -312,14 +315,14 @@ impl Peer {
     }
 
     fn until(&self) -> Instant {
-        Instant::now() + self.lab.deadline
+        Instant::now() + self.lab.timeout
     }
 
     /// Receives once, and gives the number of bytes; 0 is the end.
     fn fill(&mut self, until: Instant) -> std::result::Result<usize, Fault> {
         let mut buffer = [0; 64 << 10];
         loop {
-            let left = time_left(until, self.lab.deadline)?;
+            let left = time_left(until, self.lab.timeout)?;
             self.stream.set_read_timeout(Some(left))?;
             match (&*self.stream).read(&mut buffer) {
                 Ok(0) => {
@@ -334,7 +337,7 @@ impl Peer {
                     return Ok(count);
                 }
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) => return Err(or_silence(e, self.lab.deadline)),
+                Err(e) => return Err(or_timed_out(e, self.lab.timeout)),
             }
         }
     }
@@ -352,17 +355,17 @@ fn write_until(
     mut stream: &TcpStream,
     bytes: &[u8],
     size: usize,
-    deadline: Duration,
+    timeout: Duration,
 ) -> std::result::Result<(), Fault> {
-    let until = Instant::now() + deadline;
+    let until = Instant::now() + timeout;
     for mut chunk in bytes.chunks(size) {
         while !chunk.is_empty() {
-            let left = time_left(until, deadline)?;
+            let left = time_left(until, timeout)?;
             stream.set_write_timeout(Some(left))?;
             match stream.write(chunk) {
                 Ok(count) => chunk = &chunk[count..],
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) => return Err(or_silence(e, deadline)),
+                Err(e) => return Err(or_timed_out(e, timeout)),
             }
         }
     }
@@ -372,18 +375,18 @@ fn write_until(
 /// The time left for a socket's timeout, which may not be zero.
 pub(crate) fn time_left(
     until: Instant,
-    deadline: Duration,
+    timeout: Duration,
 ) -> std::result::Result<Duration, Fault> {
     until
         .checked_duration_since(Instant::now())
         .filter(|left| !left.is_zero())
-        .ok_or(Fault::Silence(deadline))
+        .ok_or(Fault::TimedOut(timeout))
 }
 
 /// A timeout is `WouldBlock` on Unix and `TimedOut` on Windows.
-pub(crate) fn or_silence(error: io::Error, deadline: Duration) -> Fault {
+pub(crate) fn or_timed_out(error: io::Error, timeout: Duration) -> Fault {
     match error.kind() {
-        ErrorKind::WouldBlock | ErrorKind::TimedOut => Fault::Silence(deadline),
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => Fault::TimedOut(timeout),
         _ => error.into(),
     }
 }

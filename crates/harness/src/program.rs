@@ -49,7 +49,7 @@ struct Output {
 }
 
 #[derive(Clone, Copy)]
-enum From {
+enum Pipe {
     Stdout = 0,
     Stderr = 1,
 }
@@ -100,10 +100,10 @@ impl Program {
         };
         program.input = program.child.take_stdin().map(write_in_background);
         if let Some(stdout) = program.child.take_stdout() {
-            program.watch(From::Stdout, stdout);
+            program.watch(Pipe::Stdout, stdout);
         }
         if let Some(stderr) = program.child.take_stderr() {
-            program.watch(From::Stderr, stderr);
+            program.watch(Pipe::Stderr, stderr);
         }
         program.watch_exit();
         Ok(program)
@@ -120,32 +120,32 @@ impl Program {
         Ok(program)
     }
 
-    fn watch(&self, from: From, mut pipe: impl Read + Send + 'static) {
+    fn watch(&self, pipe: Pipe, mut output: impl Read + Send + 'static) {
         let observed = Arc::clone(&self.observed);
         let (lab, name) = (self.lab.clone(), self.name.clone());
         thread::spawn(move || {
             let mut buffer = vec![0; 64 << 10];
             let mut flooded = false;
-            while !flooded && let Ok(count @ 1..) = pipe.read(&mut buffer) {
+            while !flooded && let Ok(count @ 1..) = output.read(&mut buffer) {
                 let bytes = &buffer[..count];
-                let what = match from {
-                    From::Stdout => What::Printed(bytes.into()),
-                    From::Stderr => What::Complained(bytes.into()),
+                let what = match pipe {
+                    Pipe::Stdout => What::Printed(bytes.into()),
+                    Pipe::Stderr => What::Complained(bytes.into()),
                 };
                 lab.timeline.add(&name, what);
                 observed.change(|state| {
                     state.screen.extend_from_slice(bytes);
-                    let output = &mut state.outputs[from as usize];
+                    let output = &mut state.outputs[pipe as usize];
                     output.bytes.extend_from_slice(bytes);
                     flooded = output.bytes.len() > lab.output_limit;
                     output.flooded = flooded;
                 });
             }
             observed
-                .change(|state| state.outputs[from as usize].ended = !flooded);
+                .change(|state| state.outputs[pipe as usize].ended = !flooded);
             if flooded {
                 // Closing the pipe would tell the program; leave it full.
-                std::mem::forget(pipe);
+                std::mem::forget(output);
             }
         });
     }
@@ -176,7 +176,7 @@ impl Program {
     ///
     /// # Errors
     /// A program that ends, prints another line first, or stays silent.
-    pub fn listening(&mut self) -> Result<SocketAddr> {
+    pub fn wait_until_listening(&mut self) -> Result<SocketAddr> {
         let line = self.line()?;
         line.strip_prefix(LISTENING)
             .and_then(|addr| addr.parse().ok())
@@ -190,9 +190,9 @@ impl Program {
     /// and was not taken yet. Both are taken: the next wait starts behind.
     ///
     /// # Errors
-    /// [`Fault::Exited`], [`Fault::Flooded`], or [`Fault::Silence`].
+    /// [`Fault::Exited`], [`Fault::Flooded`], or [`Fault::TimedOut`].
     pub fn expect(&mut self, text: &str) -> Result<String> {
-        self.take(From::Stdout, text, format!("print {text:?}"))
+        self.take(Pipe::Stdout, text, format!("print {text:?}"))
     }
 
     /// The same on standard error.
@@ -200,7 +200,7 @@ impl Program {
     /// # Errors
     /// As for [`Program::expect`].
     pub fn expect_error(&mut self, text: &str) -> Result<String> {
-        self.take(From::Stderr, text, format!("print on stderr {text:?}"))
+        self.take(Pipe::Stderr, text, format!("print on stderr {text:?}"))
     }
 
     /// Waits for the next whole line on standard output.
@@ -208,7 +208,7 @@ impl Program {
     /// # Errors
     /// As for [`Program::expect`].
     pub fn line(&mut self) -> Result<String> {
-        self.take(From::Stdout, "\n", "print a line".to_owned())
+        self.take(Pipe::Stdout, "\n", "print a line".to_owned())
     }
 
     /// Waits for the next line on standard output, which must be `wanted`.
@@ -231,16 +231,16 @@ impl Program {
     /// As for [`Program::expect`].
     pub fn error_line(&mut self) -> Result<String> {
         let wanted = "print a line on stderr".to_owned();
-        self.take(From::Stderr, "\n", wanted)
+        self.take(Pipe::Stderr, "\n", wanted)
     }
 
     fn take(
         &mut self,
-        from: From,
+        pipe: Pipe,
         text: &str,
         wanted: String,
     ) -> Result<String> {
-        let index = from as usize;
+        let index = pipe as usize;
         let start = self.taken[index];
         let mut searched = start;
         let found = self.wait(&wanted, |state| {
@@ -265,7 +265,7 @@ impl Program {
         wanted: &str,
         mut look: impl FnMut(&State) -> Option<T>,
     ) -> Result<T> {
-        let until = Instant::now() + self.lab.deadline;
+        let until = Instant::now() + self.lab.timeout;
         let mut state = self.observed.lock();
         let fault = loop {
             if let Some(found) = look(&state) {
@@ -277,15 +277,15 @@ impl Program {
             let left = until.saturating_duration_since(Instant::now());
             match state.exit {
                 Some(status) if state.ended() || left.is_zero() => {
-                    let stderr = &state.outputs[From::Stderr as usize].bytes
-                        [self.taken[From::Stderr as usize]..];
+                    let stderr = &state.outputs[Pipe::Stderr as usize].bytes
+                        [self.taken[Pipe::Stderr as usize]..];
                     break Fault::Exited {
                         status: status.to_string(),
                         stderr: String::from_utf8_lossy(stderr).into_owned(),
                     };
                 }
                 _ if left.is_zero() => {
-                    break Fault::Silence(self.lab.deadline);
+                    break Fault::TimedOut(self.lab.timeout);
                 }
                 _ => {}
             }
@@ -301,15 +301,15 @@ impl Program {
     }
 
     /// Everything on standard output so far. Does not wait.
-    pub fn printed(&self) -> Vec<u8> {
-        self.observed.lock().outputs[From::Stdout as usize]
+    pub fn stdout(&self) -> Vec<u8> {
+        self.observed.lock().outputs[Pipe::Stdout as usize]
             .bytes
             .clone()
     }
 
     /// Everything on standard error so far. Does not wait.
-    pub fn complained(&self) -> Vec<u8> {
-        self.observed.lock().outputs[From::Stderr as usize]
+    pub fn stderr(&self) -> Vec<u8> {
+        self.observed.lock().outputs[Pipe::Stderr as usize]
             .bytes
             .clone()
     }
@@ -334,7 +334,7 @@ impl Program {
 
     /// How many processes that it started still run; 0 if it was not started
     /// in a group, or if the system does not tell (it does on Linux).
-    pub fn children(&self) -> usize {
+    pub fn descendants(&self) -> usize {
         let others = self.group.as_ref().and_then(Group::others);
         others.unwrap_or_default().len()
     }
@@ -391,7 +391,7 @@ impl Program {
     /// Waits for its end, and for the end of its outputs.
     ///
     /// # Errors
-    /// [`Fault::Silence`] if it is still running at the deadline.
+    /// [`Fault::TimedOut`] if it is still running at the deadline.
     pub fn exit(&mut self) -> Result<ExitStatus> {
         self.wait("exit", |state| state.exit.filter(|_| state.ended()))
     }
@@ -399,13 +399,13 @@ impl Program {
     /// Waits for its end, which must come with exit code `code`.
     ///
     /// # Errors
-    /// [`Fault::Exited`] with another code; [`Fault::Silence`].
+    /// [`Fault::Exited`] with another code; [`Fault::TimedOut`].
     pub fn expect_exit(&mut self, code: i32) -> Result {
         let status = self.exit()?;
         if status.code() == Some(code) {
             return Ok(());
         }
-        let stderr = String::from_utf8_lossy(&self.complained()).into_owned();
+        let stderr = String::from_utf8_lossy(&self.stderr()).into_owned();
         let status = status.to_string();
         let wanted = format!("exit with code {code}");
         Err(self.failure(wanted, Fault::Exited { status, stderr }))

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Instant;
 
-use crate::peer::{or_silence, time_left};
+use crate::peer::{or_timed_out, time_left};
 use crate::{Failure, Fault, Lab, Result, What};
 
 /// More than a datagram can carry (65,507 bytes over IPv4).
@@ -52,8 +52,8 @@ impl UdpPeer {
     /// Sends one datagram.
     ///
     /// # Errors
-    /// [`Fault::Refused`] if an earlier one met a closed port; [`Fault::Io`],
-    /// for example for a datagram that is too long.
+    /// [`Fault::ConnectionRefused`] if an earlier one met a closed port;
+    /// [`Fault::Io`], for example for a datagram that is too long.
     pub fn send(&self, datagram: impl AsRef<[u8]>) -> Result {
         let datagram = datagram.as_ref();
         let what = What::Sent(datagram.into());
@@ -67,18 +67,18 @@ impl UdpPeer {
     /// Receives the next datagram, which may be empty.
     ///
     /// # Errors
-    /// [`Fault::Silence`] at the deadline; [`Fault::Refused`] if an earlier
-    /// datagram met a closed port.
+    /// [`Fault::TimedOut`] at the deadline; [`Fault::ConnectionRefused`] if an
+    /// earlier datagram met a closed port.
     pub fn receive(&self) -> Result<Vec<u8>> {
-        let deadline = self.lab.deadline;
-        let until = Instant::now() + deadline;
+        let timeout = self.lab.timeout;
+        let until = Instant::now() + timeout;
         let mut buffer = vec![0; BUFFER_SIZE];
         let count = loop {
-            let received = time_left(until, deadline).and_then(|left| {
+            let received = time_left(until, timeout).and_then(|left| {
                 self.socket.set_read_timeout(Some(left))?;
                 match self.socket.recv(&mut buffer) {
                     Err(e) if e.kind() == ErrorKind::Interrupted => Ok(None),
-                    Err(e) => Err(or_silence(e, deadline)),
+                    Err(e) => Err(or_timed_out(e, timeout)),
                     Ok(count) => Ok(Some(count)),
                 }
             });
@@ -155,19 +155,19 @@ impl UdpServer {
     /// Receives the next datagram, and tells who sent it.
     ///
     /// # Errors
-    /// [`Fault::Silence`] at the deadline.
+    /// [`Fault::TimedOut`] at the deadline.
     pub fn receive(&self) -> Result<(Vec<u8>, SocketAddr)> {
-        let deadline = self.lab.deadline;
-        let until = Instant::now() + deadline;
+        let timeout = self.lab.timeout;
+        let until = Instant::now() + timeout;
         let mut buffer = vec![0; BUFFER_SIZE];
         let receive = |buffer: &mut [u8]| loop {
-            let left = time_left(until, deadline)?;
+            let left = time_left(until, timeout)?;
             self.socket.set_read_timeout(Some(left))?;
             match self.socket.recv_from(buffer) {
                 Ok(datagram) => return Ok(datagram),
                 // Windows tells of an earlier answer that met a closed port.
                 Err(e) if e.kind() == ErrorKind::ConnectionReset => {}
-                Err(e) => return Err(or_silence(e, deadline)),
+                Err(e) => return Err(or_timed_out(e, timeout)),
             }
         };
         let (count, sender) = receive(&mut buffer).map_err(|fault| {

@@ -2,7 +2,7 @@
 //!
 //! A step's name is a sentence about a correct program. What a fault means is
 //! said where the fault can arise, and for one kind of fault only:
-//! `or_silent` (nothing came), `or_closed`, `or_exited`, `or_wrong`, or
+//! `or_timed_out` (nothing came), `or_closed`, `or_exited`, `or_wrong`, or
 //! `or_got` (exactly this came). A fault that no step foresees gets no
 //! diagnosis of its own.
 

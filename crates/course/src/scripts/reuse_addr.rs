@@ -22,14 +22,14 @@ pub(crate) fn check(c: &mut Check) -> Result {
     {
         let addr = c.addr();
         let mut second = c.spawn("second", &addr.to_string())?;
-        match second.listening() {
+        match second.wait_until_listening() {
             Ok(said) => {
                 let fault = Fault::Unexpected(format!("listening on {said}"));
-                let trouble = c.trouble("second copy", "fail to start", fault);
+                let error = c.error("second copy", "fail to start", fault);
                 return Err(if said.port() == addr.port() {
-                    trouble.settle("reuse-port")
+                    error.diagnose("reuse-port")
                 } else {
-                    trouble.settle("ignores-its-argument")
+                    error.diagnose("ignores-its-argument")
                 });
             }
             // Another line says why: on which output is its own affair.
@@ -42,12 +42,12 @@ pub(crate) fn check(c: &mut Check) -> Result {
                 if second.exit()?.success() {
                     let wanted = "end with an exit code that is not 0";
                     let fault = Fault::Unexpected("exit code 0".to_owned());
-                    return Err(c.trouble("second copy", wanted, fault));
+                    return Err(c.error("second copy", wanted, fault));
                 }
             }
             Err(failure) => {
                 let refused: Result = Err(failure.into());
-                return refused.or_silent("waits-it-out");
+                return refused.or_timed_out("waits-it-out");
             }
         }
     }
@@ -67,7 +67,7 @@ pub(crate) fn check(c: &mut Check) -> Result {
             Some(false) => started.or_exited("no-reuse-addr"),
             _ => started,
         };
-        started.or_silent("waits-it-out")?;
+        started.or_timed_out("waits-it-out")?;
         visit(c, 1)?;
     }
     Ok(())
@@ -77,7 +77,7 @@ pub(crate) fn check(c: &mut Check) -> Result {
 fn says_in_use(c: &mut Check) -> bool {
     c.program().is_some_and(|program| {
         let complaint =
-            String::from_utf8_lossy(&program.complained()).to_lowercase();
+            String::from_utf8_lossy(&program.stderr()).to_lowercase();
         let said = complaint + &program.screen().to_lowercase();
         ["in use", "addrinuse"]
             .iter()
@@ -99,24 +99,24 @@ fn visitor(c: &mut Check, number: usize) -> Result {
     let greeting = format!("you are visitor {number}\n");
     visitor
         .expect(&greeting)
-        .map_err(|trouble| {
+        .map_err(|error| {
             // If the visitor's word brings it, that is what it waited for.
-            let waited = trouble.is_silence()
+            let waited = error.is_timeout()
                 && visitor.send("hello\n").is_ok()
                 && visitor.half_close().is_ok()
                 && visitor.expect(&greeting).is_ok();
-            trouble.settle_if(waited, "waits-for-the-visitor")
+            error.diagnose_if(waited, "waits-for-the-visitor")
         })
         .or_reset("resets")?;
     visitor
         .expect_end()
-        .map_err(|trouble| {
-            let waited = trouble.is_silence()
+        .map_err(|error| {
+            let waited = error.is_timeout()
                 && visitor.half_close().is_ok()
                 && visitor.expect_end().is_ok();
-            trouble.settle_if(waited, "waits-for-the-visitor")
+            error.diagnose_if(waited, "waits-for-the-visitor")
         })
-        .or_silent("keeps-the-connection")
+        .or_timed_out("keeps-the-connection")
         .or_reset("resets")?;
     visitor.close();
     Ok(())

@@ -13,14 +13,14 @@ pub(crate) fn check(c: &mut Check) -> Result {
 
     c.step("a line is answered as soon as it has come");
     let word = c.word();
-    asks(&mut a, &word).map_err(|trouble| {
+    asks(&mut a, &word).map_err(|error| {
         // If no patience brings the answer, and the end does, then it was
         // there all the time.
-        let at_the_end = trouble.is_silence()
-            && a.expect(answer(&word)).is_err_and(|t| t.is_silence())
+        let at_the_end = error.is_timeout()
+            && a.expect(answer(&word)).is_err_and(|t| t.is_timeout())
             && a.half_close().is_ok()
             && a.expect(answer(&word)).is_ok();
-        trouble.settle_if(at_the_end, "not-flushed")
+        error.diagnose_if(at_the_end, "not-flushed")
     })?;
     asks(&mut a, "")?;
 
@@ -32,16 +32,16 @@ pub(crate) fn check(c: &mut Check) -> Result {
     c.step("lines that come at once are answered one by one");
     let words = [c.word(), c.word(), c.word()];
     a.send(words.join("\n") + "\n")?;
-    a.expect(answer(&words[0])).map_err(|trouble| {
-        let joined = trouble.got().is_some_and(|got| is_joined(got, &words[0]));
-        trouble.settle_if(joined, "one-read-one-line")
+    a.expect(answer(&words[0])).map_err(|error| {
+        let joined = error.got().is_some_and(|got| is_joined(got, &words[0]));
+        error.diagnose_if(joined, "one-read-one-line")
     })?;
     for word in &words[1..] {
-        a.expect(answer(word)).map_err(|trouble| {
+        a.expect(answer(word)).map_err(|error| {
             // What only waits to be looked at again is not lost.
             let next = c.word();
-            let lost = trouble.is_silence() && asks(&mut a, &next).is_ok();
-            trouble.settle_if(lost, "new-reader-for-each-line")
+            let lost = error.is_timeout() && asks(&mut a, &next).is_ok();
+            error.diagnose_if(lost, "new-reader-for-each-line")
         })?;
     }
 
@@ -50,9 +50,9 @@ pub(crate) fn check(c: &mut Check) -> Result {
     // The first piece comes with a line before it: when that is answered,
     // the piece has been read, too.
     a.send(format!("{whole}\n{first}"))?;
-    a.expect(answer(&whole)).map_err(|trouble| {
-        let joined = trouble.got().is_some_and(|got| is_joined(got, &whole));
-        trouble.settle_if(joined, "one-read-one-line")
+    a.expect(answer(&whole)).map_err(|error| {
+        let joined = error.got().is_some_and(|got| is_joined(got, &whole));
+        error.diagnose_if(joined, "one-read-one-line")
     })?;
     a.send(format!("{second}\n"))?;
     a.expect(answer(&format!("{first}{second}")))
@@ -76,11 +76,11 @@ pub(crate) fn check(c: &mut Check) -> Result {
     let word = c.word();
     for line in [format!("  {word} \t"), format!("{word}\r")] {
         let cut = [line.trim(), line.trim_start(), line.trim_end()];
-        asks(&mut a, &line).map_err(|trouble| {
+        asks(&mut a, &line).map_err(|error| {
             let trims =
                 |got| cut.iter().any(|cut| answer(cut).as_bytes() == got);
-            let holds = trouble.got().is_some_and(trims);
-            trouble.settle_if(holds, "trims")
+            let holds = error.got().is_some_and(trims);
+            error.diagnose_if(holds, "trims")
         })?;
     }
 
@@ -89,11 +89,11 @@ pub(crate) fn check(c: &mut Check) -> Result {
     let word = c.word();
     b.send(format!("{word}\n"))?;
     a.half_close()?;
-    a.expect_end().map_err(|trouble| {
+    a.expect_end().map_err(|error| {
         // Who only says too much before it closes, or closes and keeps the
         // connection, has noticed the end.
         let ignored = !a.ends() && b.expect(answer(&word)).is_err();
-        trouble.settle_if(ignored, "ignores-eof")
+        error.diagnose_if(ignored, "ignores-eof")
     })?;
     b.expect(answer(&word))?;
 

@@ -2,7 +2,7 @@
 
 use harness::Fault;
 
-use crate::check::{Check, Client, Or, Result, Trouble};
+use crate::check::{Check, Client, Or, Result, StepError};
 
 /// How often a request is made that a program about to end may still answer:
 /// on a busy machine its end takes a while.
@@ -37,10 +37,10 @@ pub(crate) fn check(c: &mut Check) -> Result {
     a.half_close()?;
     a.expect_end()?;
     stop(c)?;
-    c.expect_success().map_err(|trouble| {
+    c.expect_success().map_err(|error| {
         // If its listener is closed, `accept` is not what it waits in.
-        let open = trouble.is_silence() && c.connect("late").is_ok();
-        trouble.settle_if(open, "shutdown-deadlocks")
+        let open = error.is_timeout() && c.connect("late").is_ok();
+        error.diagnose_if(open, "shutdown-deadlocks")
     })?;
 
     c.step(steps[1]);
@@ -66,10 +66,10 @@ fn stop(c: &mut Check) -> Result {
     if let Some(program) = c.program() {
         program.end_input();
         if let Err(failure) = program.expect("shutting down\n") {
-            let trouble = Trouble::from(failure);
-            let ended_well = trouble.is_exit()
+            let error = StepError::from(failure);
+            let ended_well = error.is_exit()
                 && program.exit().is_ok_and(|status| status.success());
-            return Err(trouble.settle_if(ended_well, "not-announced"));
+            return Err(error.diagnose_if(ended_well, "not-announced"));
         }
     }
     Ok(())
@@ -83,7 +83,7 @@ fn refuses(c: &Check) -> Result {
     let is_over = || match c.connect("late") {
         Ok(mut late) => {
             let _ = late.half_close();
-            last = late.gone().or_silent("still-listens");
+            last = late.gone().or_timed_out("still-listens");
             // The program may have taken it in, in place of the client that
             // wakes it, and forgotten it: then the listener is closed.
             if last.is_err() && is_refused(c) {
@@ -92,28 +92,27 @@ fn refuses(c: &Check) -> Result {
             }
             last.is_err()
         }
-        Err(trouble) if trouble.is_refusal() => {
+        Err(error) if error.is_refusal() => {
             last = Ok(());
             true
         }
         // Thrown out before the kernel has said here that it is in.
-        Err(trouble) => {
-            last = Err(trouble);
+        Err(error) => {
+            last = Err(error);
             false
         }
     };
     if c.lab().wait_until("be refused", is_over).is_err() {
         last?;
         let fault = Fault::Unexpected("a connection each time".to_owned());
-        let trouble = c.trouble("late", "be refused", fault);
-        return Err(trouble.settle("still-listens"));
+        let error = c.error("late", "be refused", fault);
+        return Err(error.diagnose("still-listens"));
     }
     last
 }
 
 fn is_refused(c: &Check) -> bool {
-    c.connect("later")
-        .is_err_and(|trouble| trouble.is_refusal())
+    c.connect("later").is_err_and(|error| error.is_refusal())
 }
 
 fn asks(c: &mut Check, client: &mut Client) -> Result {

@@ -1,6 +1,6 @@
 //! Exercise 04: three workers, four chairs, and no more.
 
-use crate::check::{Check, Client, Or, Result, Trouble};
+use crate::check::{Check, Client, Or, Result, StepError};
 
 const WORKERS: [&str; 3] = ["a", "b", "c"];
 /// How often something is tried that a lucky moment may hide.
@@ -14,16 +14,16 @@ pub(crate) fn check(c: &mut Check) -> Result {
     let mut served = vec![is_ready(c, WORKERS[0])?];
     asks(c, &mut served[0])?;
     for name in &WORKERS[1..] {
-        let client = is_ready(c, name).map_err(|trouble| {
+        let client = is_ready(c, name).map_err(|error| {
             // With two at work, the lock is not what keeps the third away.
-            if served.len() > 1 || !trouble.is_silence() {
-                trouble
+            if served.len() > 1 || !error.is_timeout() {
+                error
             } else if has_an_end(c, CHAIRS.len()) {
-                trouble.settle("lock-held-while-working")
+                error.diagnose("lock-held-while-working")
             } else if comes_next(c, &mut served) {
-                trouble.settle("one-at-a-time")
+                error.diagnose("one-at-a-time")
             } else {
-                trouble
+                error
             }
         })?;
         served.push(client);
@@ -39,26 +39,26 @@ pub(crate) fn check(c: &mut Check) -> Result {
         .collect::<Result<Vec<_>>>()?;
     let mut h = c.connect("h")?;
     h.expect("busy\n")
-        .map_err(|trouble| {
-            let ends = trouble.is_silence() && has_an_end(c, MANY);
-            trouble.settle_if(ends, "chairs-miscounted")
+        .map_err(|error| {
+            let ends = error.is_timeout() && has_an_end(c, MANY);
+            error.diagnose_if(ends, "chairs-miscounted")
         })
-        .or_silent("unbounded")
-        .map_err(|trouble| is_served(c, &mut h, trouble))?;
+        .or_timed_out("unbounded")
+        .map_err(|error| is_served(c, &mut h, error))?;
     h.expect_end()?;
     still_wait(c, &mut served, &mut waiting)?;
 
     c.step("who waited longest is served when a client leaves");
     served.remove(0).close();
     let mut d = waiting.remove(0);
-    d.expect("ready\n").map_err(|trouble| {
+    d.expect("ready\n").map_err(|error| {
         // Nobody else may have been taken in its place, and the worker must
         // have let its client go.
-        let gone = trouble.is_silence()
+        let gone = error.is_timeout()
             && waiting.iter_mut().all(|w| w.has_nothing_yet().is_ok())
             && served[0].half_close().is_ok()
             && served[0].expect_end().is_ok();
-        trouble.settle_if(gone, "one-client-a-worker")
+        error.diagnose_if(gone, "one-client-a-worker")
     })?;
     served.push(d);
     still_wait(c, &mut served, &mut waiting)?;
@@ -74,7 +74,7 @@ pub(crate) fn check(c: &mut Check) -> Result {
     for name in WORKERS {
         again.push(
             is_ready(c, name)
-                .or_silent("worker-lost-on-panic")
+                .or_timed_out("worker-lost-on-panic")
                 .or_got("busy\n", "worker-lost-on-panic")
                 .or_closed("worker-lost-on-panic")
                 .or_exited("worker-lost-on-panic")?,
@@ -100,7 +100,7 @@ fn still_wait(
     }
     for (n, client) in waiting.iter_mut().enumerate() {
         let waits = client.has_nothing_yet();
-        let waits = waits.map_err(|trouble| is_served(c, client, trouble));
+        let waits = waits.map_err(|error| is_served(c, client, error));
         // Behind somebody who waits there is a queue, if too short a one.
         match n {
             0 => waits.or_got("busy\n", "no-queue"),
@@ -112,22 +112,26 @@ fn still_wait(
 
 /// A client that was told `ready` too early is one too many only if it is
 /// served as well.
-fn is_served(c: &mut Check, client: &mut Client, trouble: Trouble) -> Trouble {
-    let served = trouble.got() == Some(b"ready\n") && asks(c, client).is_ok();
-    trouble.settle_if(served, "thread-per-client")
+fn is_served(
+    c: &mut Check,
+    client: &mut Client,
+    error: StepError,
+) -> StepError {
+    let served = error.got() == Some(b"ready\n") && asks(c, client).is_ok();
+    error.diagnose_if(served, "thread-per-client")
 }
 
 fn is_ready(c: &Check, name: &str) -> Result<Client> {
     let mut client = c.connect(name)?;
-    client.expect("ready\n").map_err(|trouble| {
+    client.expect("ready\n").map_err(|error| {
         // Without a chair, who comes at the right moment is served.
         let lucky = || {
             let again = c.connect("again");
             again.and_then(|mut again| again.expect("ready\n")).is_ok()
         };
-        let unlucky = trouble.got() == Some(b"busy\n")
+        let unlucky = error.got() == Some(b"busy\n")
             && c.lab().wait_until("be lucky", lucky).is_ok();
-        trouble.settle_if(unlucky, "no-queue")
+        error.diagnose_if(unlucky, "no-queue")
     })?;
     Ok(client)
 }

@@ -36,15 +36,15 @@ pub(crate) fn check(c: &mut Check) -> Result {
         .collect::<Result<_>>()?;
     for (n, client) in others.iter_mut().enumerate() {
         let word = format!("{word}-{n}");
-        asks(client, &word, 1).map_err(|trouble| {
+        asks(client, &word, 1).map_err(|error| {
             // It must be the first client that the others wait for.
-            let one = n == 0 && trouble.is_silence();
+            let one = n == 0 && error.is_timeout();
             if one {
                 c.note("is the next one served when the first has left?");
                 a.leave();
             }
             let next = one && client.expect(format!("{word} 1\n")).is_ok();
-            trouble.settle_if(next, "one-at-a-time")
+            error.diagnose_if(next, "one-at-a-time")
         })?;
     }
 
@@ -69,11 +69,11 @@ pub(crate) fn check(c: &mut Check) -> Result {
     c.step("when a client sends no more, its connection is closed");
     for (_, client) in &mut crowd {
         client.half_close()?;
-        client.expect_end().map_err(|trouble| {
+        client.expect_end().map_err(|error| {
             // Only who waits in vain while others are served is forgotten.
             let word = c.word();
-            let others = trouble.is_silence() && asks(&mut a, &word, 1).is_ok();
-            trouble.settle_if(others, "never-closes")
+            let others = error.is_timeout() && asks(&mut a, &word, 1).is_ok();
+            error.diagnose_if(others, "never-closes")
         })?;
     }
 
@@ -100,7 +100,8 @@ pub(crate) fn check(c: &mut Check) -> Result {
         c.until_answers_pile_up(&deaf)?;
         for _ in 0..AGAIN {
             count += 1;
-            asks(&mut a, &fresh, count).or_silent("lock-held-while-writing")?;
+            asks(&mut a, &fresh, count)
+                .or_timed_out("lock-held-while-writing")?;
         }
     }
     deaf.hang_up();
@@ -139,7 +140,7 @@ fn counts_all(c: &Check, crowd: &mut [(&str, Client)], word: &str) -> Result {
                 let wanted =
                     format!("receive one of \"{word} 1\" to \"{word} {all}\"");
                 let fault = Fault::Unexpected(quote(line.as_bytes()));
-                return Err(c.trouble(name, wanted, fault));
+                return Err(c.error(name, wanted, fault));
             };
             seen[number - 1] += 1;
         }
@@ -155,5 +156,5 @@ fn counts_all(c: &Check, crowd: &mut [(&str, Client)], word: &str) -> Result {
         twice + 1,
         seen[twice]
     ));
-    Err(c.trouble("lab", wanted, fault).settle("read-then-write"))
+    Err(c.error("lab", wanted, fault).diagnose("read-then-write"))
 }

@@ -15,8 +15,8 @@ pub(crate) fn check(c: &mut Check) -> Result {
     c.step("a datagram is answered with its length and turned round");
     let word = c.word();
     a.send(&word)?;
-    a.expect(&answer(word.as_bytes())).map_err(|trouble| {
-        let whole = trouble.got().is_some_and(|got| {
+    a.expect(&answer(word.as_bytes())).map_err(|error| {
+        let whole = error.got().is_some_and(|got| {
             let turned = answer(word.as_bytes());
             let (count, bytes) = turned.split_at(2);
             let rest = got
@@ -27,15 +27,15 @@ pub(crate) fn check(c: &mut Check) -> Result {
             })
         });
         if whole {
-            return trouble.settle("whole-buffer");
+            return error.diagnose("whole-buffer");
         }
         let turned: String = word.chars().rev().collect();
         let count = word.len().to_string();
-        let in_two = trouble.got().is_some_and(|got| {
+        let in_two = error.got().is_some_and(|got| {
             got.trim_ascii_end() == count.as_bytes()
                 && a.expect(turned.as_bytes()).is_ok()
         });
-        trouble.settle_if(in_two, "two-datagrams")
+        error.diagnose_if(in_two, "two-datagrams")
     })?;
 
     c.step("several clients get their own answers");
@@ -43,15 +43,15 @@ pub(crate) fn check(c: &mut Check) -> Result {
     for client in &others {
         let word = c.word();
         client.send(&word)?;
-        client.expect(&answer(word.as_bytes())).map_err(|trouble| {
-            let nothing = trouble.is_silence() || trouble.is_refusal();
+        client.expect(&answer(word.as_bytes())).map_err(|error| {
+            let nothing = error.is_timeout() || error.is_refusal();
             // Right or wrong: the first one still gets answers.
             let first = nothing
                 && match asks(c, &a, 5) {
                     Ok(()) => true,
                     Err(other) => other.got().is_some(),
                 };
-            trouble.settle_if(first, "first-peer-only")
+            error.diagnose_if(first, "first-peer-only")
         })?;
     }
     asks(c, &a, 5)?;
@@ -60,7 +60,7 @@ pub(crate) fn check(c: &mut Check) -> Result {
     a.send("")?;
     a.expect(&answer(b""))
         .or_ended("empty-datagram-is-eof")
-        .or_silent("empty-datagram-is-eof")?;
+        .or_timed_out("empty-datagram-is-eof")?;
     asks(c, &a, 5)?;
 
     c.step("any bytes are turned round, not only letters");
@@ -68,13 +68,13 @@ pub(crate) fn check(c: &mut Check) -> Result {
     for bytes in [text, b"\xffis no text".to_vec()] {
         a.send(&bytes)?;
         a.expect(&answer(&bytes))
-            .map_err(|trouble| {
-                let is_text = if trouble.is_silence() {
+            .map_err(|error| {
+                let is_text = if error.is_timeout() {
                     asks(c, &a, 5).is_ok()
                 } else {
-                    is_turned_text(trouble.got(), &bytes)
+                    is_turned_text(error.got(), &bytes)
                 };
-                trouble.settle_if(is_text, "takes-bytes-for-text")
+                error.diagnose_if(is_text, "takes-bytes-for-text")
             })
             .or_exited("takes-bytes-for-text")?;
     }
@@ -97,11 +97,11 @@ pub(crate) fn check(c: &mut Check) -> Result {
     c.step(step);
     a.send(vec![b'x'; LARGEST])?;
     asks(c, &a, 5)
-        .map_err(|trouble| {
-            let kept = trouble.got().and_then(number).unwrap_or(LARGEST);
+        .map_err(|error| {
+            let kept = error.got().and_then(number).unwrap_or(LARGEST);
             let cut = answer(&vec![b'x'; kept.min(LARGEST)]);
-            let holds = kept < LARGEST && trouble.got() == Some(&cut);
-            trouble.settle_if(holds, "truncates")
+            let holds = kept < LARGEST && error.got() == Some(&cut);
+            error.diagnose_if(holds, "truncates")
         })
         .or_exited("error-ends-server")
 }
@@ -131,14 +131,14 @@ fn asks(c: &mut Check, client: &Datagrams, size: usize) -> Result {
     let bytes: Vec<u8> =
         (0..size).map(|_| c.rng().alphanumeric() as u8).collect();
     client.send(&bytes)?;
-    client.expect(&answer(&bytes)).map_err(|trouble| {
-        let cut = trouble.got().is_some_and(|got| {
+    client.expect(&answer(&bytes)).map_err(|error| {
+        let cut = error.got().is_some_and(|got| {
             (0..size).any(|kept| {
                 // Only a shorter answer can be that of fewer bytes.
                 got.len() <= kept + 6 && got == answer(&bytes[..kept])
             })
         });
-        trouble.settle_if(cut, "truncates")
+        error.diagnose_if(cut, "truncates")
     })
 }
 
