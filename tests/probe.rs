@@ -1,7 +1,7 @@
 //! The probe, held to its word: each flag against a small server, each
 //! combination that makes no sense, and its help.
 
-use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Stdio};
 use std::sync::mpsc::{self, Receiver};
@@ -12,14 +12,15 @@ use std::time::Duration;
 use assert_cmd::Command;
 use assert_cmd::assert::Assert;
 use assert_cmd::cargo::cargo_bin;
+use harness::{Lab, Program};
 use predicates::str::{contains, diff};
 use socket2::{Domain, SockRef, Socket, Type};
 
 /// Nothing here takes this long unless it hangs.
-const DEADLINE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// An answer may be late on a busy machine.
-const PATIENT: &str = "--timeout=30000";
+const LONG_TIMEOUT: &str = "--timeout=30000";
 
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -27,7 +28,7 @@ type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 fn probe<S: AsRef<str>>(addr: S, args: &[&str]) -> Command {
     let mut command = Command::new(cargo_bin!("probe"));
-    command.arg(addr.as_ref()).args(args).timeout(DEADLINE);
+    command.arg(addr.as_ref()).args(args).timeout(TIMEOUT);
     command
 }
 
@@ -47,8 +48,8 @@ fn serve<T: Send + 'static>(
             let (done, work) = (done.clone(), Arc::clone(&work));
             thread::spawn(move || {
                 let result = stream.and_then(|stream| {
-                    stream.set_read_timeout(Some(DEADLINE))?;
-                    stream.set_write_timeout(Some(DEADLINE))?;
+                    stream.set_read_timeout(Some(TIMEOUT))?;
+                    stream.set_write_timeout(Some(TIMEOUT))?;
                     work(id, stream)
                 });
                 // The test may have failed and gone.
@@ -60,7 +61,7 @@ fn serve<T: Send + 'static>(
 }
 
 fn result<T>(results: &Receiver<io::Result<T>>) -> Result<T> {
-    Ok(results.recv_timeout(DEADLINE)??)
+    Ok(results.recv_timeout(TIMEOUT)??)
 }
 
 /// Echoes until the end of the stream; returns what was echoed.
@@ -99,7 +100,7 @@ fn dead_port() -> Result<(String, Socket)> {
 
 fn udp_echo(datagrams: usize) -> Result<(String, Receiver<Vec<Vec<u8>>>)> {
     let socket = UdpSocket::bind("127.0.0.1:0")?;
-    socket.set_read_timeout(Some(DEADLINE))?;
+    socket.set_read_timeout(Some(TIMEOUT))?;
     let addr = socket.local_addr()?.to_string();
     let (done, results) = mpsc::channel();
     thread::spawn(move || {
@@ -128,60 +129,9 @@ fn stderr(assert: &Assert) -> String {
 }
 
 /// The probe with a keyboard that stays open.
-struct Typed {
-    child: Killed,
-    lines: Receiver<String>,
-}
-
-impl Typed {
-    fn start(addr: &str, args: &[&str]) -> Result<Self> {
-        let mut child = std::process::Command::new(cargo_bin!("probe"))
-            .arg(addr)
-            .args(args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let stdout = child.stdout.take().ok_or("no stdout")?;
-        let (line, lines) = mpsc::channel();
-        thread::spawn(move || {
-            for text in BufReader::new(stdout).lines().map_while(io::Result::ok)
-            {
-                if line.send(text).is_err() {
-                    return;
-                }
-            }
-        });
-        Ok(Self {
-            child: Killed(child),
-            lines,
-        })
-    }
-
-    fn type_in(&mut self, bytes: &[u8]) -> Result {
-        let stdin = self.child.0.stdin.as_mut().ok_or("no stdin")?;
-        stdin.write_all(bytes)?;
-        Ok(stdin.flush()?)
-    }
-
-    fn wait_for(&self, text: &str) -> Result {
-        loop {
-            let line = self.lines.recv_timeout(DEADLINE);
-            let line = line.map_err(|e| format!("waiting for {text}: {e}"))?;
-            if line.contains(text) {
-                return Ok(());
-            }
-        }
-    }
-}
-
-/// A child that does not outlive its test.
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+fn typed(addr: &str, args: &[&str]) -> Result<Program> {
+    let args = [&[addr], args].concat();
+    Ok(Lab::new().start("probe", cargo_bin!("probe"), &args)?)
 }
 
 // ---- the interactive line client ----
@@ -199,12 +149,13 @@ fn typed_lines_go_out_as_they_are_utf8_or_not() -> Result {
 #[test]
 fn an_answer_is_shown_while_the_keyboard_is_still_open() -> Result {
     let (addr, _results) = serve(1, |_, stream| echo(stream))?;
-    let mut probe = Typed::start(&addr, &[])?;
-    probe.wait_for("connected")?;
-    probe.type_in(b"one\n")?;
-    probe.wait_for(r#"received 4 bytes: "one\n""#)?;
-    probe.type_in(b"two\n")?;
-    probe.wait_for(r#"received 4 bytes: "two\n""#)
+    let mut probe = typed(&addr, &[])?;
+    probe.expect("connected")?;
+    probe.type_line("one");
+    probe.expect(r#"received 4 bytes: "one\n""#)?;
+    probe.type_line("two");
+    probe.expect(r#"received 4 bytes: "two\n""#)?;
+    Ok(())
 }
 
 #[test]
@@ -225,10 +176,11 @@ fn end_of_input_half_closes_and_shows_what_still_comes() -> Result {
 #[test]
 fn the_peers_close_ends_it_while_the_keyboard_is_still_open() -> Result {
     let (addr, _results) = serve(1, |_, stream| take(stream, 4))?;
-    let mut probe = Typed::start(&addr, &[])?;
-    probe.type_in(b"one\n")?;
-    probe.wait_for("the peer closed the connection")?;
-    probe.wait_for("summary: 1 of 1 client connected, 4 bytes sent")
+    let mut probe = typed(&addr, &[])?;
+    probe.type_line("one");
+    probe.expect("the peer closed the connection")?;
+    probe.expect("summary: 1 of 1 client connected, 4 bytes sent")?;
+    Ok(())
 }
 
 // ---- --send, --repeat, --chunk, --delay ----
@@ -269,13 +221,7 @@ fn what_it_does_and_sees_is_told_with_times_and_numbers() -> Result {
     }
     assert_eq!(expected.next(), None);
     let counts = "1 of 1 client connected, 6 bytes sent, 4 bytes received";
-    assert_eq!(
-        summary,
-        [
-            format!("summary: {counts}").as_str(),
-            "  #1  the peer closed the connection"
-        ]
-    );
+    assert_eq!(summary, [format!("summary: {counts}")]);
     Ok(())
 }
 
@@ -287,11 +233,12 @@ fn received_bytes_are_shown_escaped_and_long_ones_cut() -> Result {
         stream.read_exact(&mut [0; 1])?;
         stream.write_all(&[b'a'; 60])
     })?;
-    let mut probe = Typed::start(&addr, &[])?;
-    probe.wait_for(r#"received 6 bytes: "\x1b[31m\0""#)?;
-    probe.type_in(b"\n")?;
+    let mut probe = typed(&addr, &[])?;
+    probe.expect(r#"received 6 bytes: "\x1b[31m\0""#)?;
+    probe.type_line("");
     let cut = "a".repeat(48);
-    probe.wait_for(&format!("received 60 bytes: \"{cut}\"..."))
+    probe.expect(&format!("received 60 bytes: \"{cut}\"..."))?;
+    Ok(())
 }
 
 #[test]
@@ -429,8 +376,8 @@ fn idle_reads_nothing_so_its_end_is_a_reset() -> Result {
         stream.write_all(b"unread")?;
         Ok(stream.read(&mut [0; 1]).map_err(|e| e.kind()))
     })?;
-    let probe = Typed::start(&addr, &["--idle"])?;
-    probe.wait_for("something arrived: it stays unread")?;
+    let mut probe = typed(&addr, &["--idle"])?;
+    probe.expect("something arrived: it stays unread")?;
     drop(probe);
     assert_eq!(result(&results)?, Err(ErrorKind::ConnectionReset));
     Ok(())
@@ -451,33 +398,29 @@ fn idle_with_a_timeout_stays_that_long_and_all_is_well() -> Result {
 #[cfg(target_os = "linux")]
 fn idle_with_a_timeout_survives_a_stop() -> Result {
     let (addr, results) = serve(1, |_, stream| Ok(stream))?;
-    let probe = Typed::start(&addr, &["--idle", PATIENT])?;
-    probe.wait_for("idle: reads nothing from now on")?;
+    let lab = Lab::new();
+    let mut command = std::process::Command::new(cargo_bin!("probe"));
+    command.args([&addr, "--idle", LONG_TIMEOUT]);
+    let mut probe = lab.start_in_group("probe", command)?;
+    probe.expect("idle: reads nothing from now on")?;
     let open = result(&results)?;
-    let id = probe.child.0.id();
-    let lab = harness::Lab::new();
+    let threads = || harness::tasks::thread_ids(probe.id()).unwrap_or_default();
     lab.wait_until("the client waits", || {
-        harness::tasks::thread_ids(id).is_some_and(|ids| {
-            let calls = ids.into_iter().map(harness::tasks::blocked_in);
-            calls.flatten().any(|(call, _)| call == "recvfrom")
-        })
+        let calls = threads().into_iter().map(harness::tasks::blocked_in);
+        calls.flatten().any(|(call, _)| call == "recvfrom")
     })?;
-    let all = |stopped| {
-        harness::tasks::thread_ids(id).is_some_and(|ids| {
-            ids.into_iter().all(|thread| {
-                harness::proc::is_stopped(thread) == Some(stopped)
-            })
-        })
+    let all_stopped = |stopped| {
+        threads()
+            .into_iter()
+            .all(|id| harness::proc::is_stopped(id) == Some(stopped))
     };
-    for (name, stopped) in [("-STOP", true), ("-CONT", false)] {
-        let kill = std::process::Command::new("kill")
-            .args([name, &id.to_string()])
-            .status()?;
-        assert!(kill.success());
-        lab.wait_until(name, || all(stopped))?;
-    }
+    probe.suspend();
+    lab.wait_until("a stop", || all_stopped(true))?;
+    probe.resume();
+    lab.wait_until("its end", || all_stopped(false))?;
     drop(open);
-    probe.wait_for("the peer closed the connection")
+    probe.expect("the peer closed the connection")?;
+    Ok(())
 }
 
 #[test]
@@ -509,10 +452,11 @@ fn clients_are_connected_at_once_and_numbered() -> Result {
     for id in ["#1", "#2", "#3"] {
         let event = format!("{id}  received 5 bytes: \"hello\"");
         assert!(told.contains(&event), "{told}");
+        let end = format!("{id}  the peer closed the connection");
+        assert!(told.contains(&end), "{told}");
     }
     assert!(told.ends_with(
-        "summary: 3 of 3 clients connected, 15 bytes sent, 15 bytes received\n\
-         \x20 #1-#3  the peer closed the connection\n"
+        "summary: 3 of 3 clients connected, 15 bytes sent, 15 bytes received\n"
     ));
     Ok(())
 }
@@ -530,6 +474,10 @@ fn one_clients_failure_does_not_stop_the_others() -> Result {
     let assert = probe(addr, &args).assert().code(1);
     let told = stdout(&assert);
     assert_eq!(told.matches("received 5 bytes").count(), 2, "{told}");
+    assert!(
+        told.contains("3 of 3 clients connected, 1 failed, "),
+        "{told}"
+    );
     assert!(stderr(&assert).contains("reset by the peer"));
     Ok(())
 }
@@ -543,7 +491,7 @@ fn too_many_clients_for_the_descriptors_is_one_clear_message() -> Result {
         .args(["-c", script])
         .arg(cargo_bin!("probe"))
         .args([&addr, "--idle", "--timeout", "1000", "--clients", "200"])
-        .timeout(DEADLINE)
+        .timeout(TIMEOUT)
         .assert()
         .code(1)
         .stdout(contains("stayed idle for 1000 ms, as asked"));
@@ -558,9 +506,9 @@ fn too_many_clients_for_the_descriptors_is_one_clear_message() -> Result {
 #[test]
 fn each_send_is_a_datagram_and_each_answer_is_shown() -> Result {
     let (addr, results) = udp_echo(3)?;
-    let args = ["--udp", "--send", "hi", "--repeat", "3", PATIENT];
+    let args = ["--udp", "--send", "hi", "--repeat", "3", LONG_TIMEOUT];
     let told = stdout(&probe(addr, &args).assert().success());
-    assert_eq!(results.recv_timeout(DEADLINE)?, [b"hi", b"hi", b"hi"]);
+    assert_eq!(results.recv_timeout(TIMEOUT)?, [b"hi", b"hi", b"hi"]);
     assert_eq!(told.matches(r#"received 2 bytes: "hi""#).count(), 3);
     assert!(told.contains("1 of 1 client answered, 6 bytes sent, 6 bytes"));
     Ok(())
@@ -569,20 +517,20 @@ fn each_send_is_a_datagram_and_each_answer_is_shown() -> Result {
 #[test]
 fn an_empty_datagram_can_be_sent_and_is_not_the_end() -> Result {
     let (addr, results) = udp_echo(1)?;
-    probe(addr, &["--udp", "--send", "", PATIENT])
+    probe(addr, &["--udp", "--send", "", LONG_TIMEOUT])
         .assert()
         .success()
         .stdout(contains("received 0 bytes: \"\""));
-    assert_eq!(results.recv_timeout(DEADLINE)?, [b""]);
+    assert_eq!(results.recv_timeout(TIMEOUT)?, [b""]);
     Ok(())
 }
 
 #[test]
 fn each_typed_line_is_a_datagram() -> Result {
     let (addr, results) = udp_echo(2)?;
-    let mut command = probe(addr, &["--udp", PATIENT]);
+    let mut command = probe(addr, &["--udp", LONG_TIMEOUT]);
     command.write_stdin("one\ntwo\n").assert().success();
-    assert_eq!(results.recv_timeout(DEADLINE)?, [b"one\n", b"two\n"]);
+    assert_eq!(results.recv_timeout(TIMEOUT)?, [b"one\n", b"two\n"]);
     Ok(())
 }
 
@@ -695,10 +643,10 @@ fn nobody_listening_is_one_sentence_with_what_to_do() -> Result {
     let sentence = format!("nobody listens on {addr}: start the server first");
     assert_eq!(said.lines().count(), 1, "{said}");
     assert!(said.contains(&sentence), "{said}");
-    assert.stdout(diff(format!(
-        "summary: 0 of 3 clients connected, 0 bytes sent, 0 bytes received\n\
-         \x20 #1-#3  {sentence}\n"
-    )));
+    assert.stdout(diff(
+        "summary: 0 of 3 clients connected, 3 failed, \
+         0 bytes sent, 0 bytes received\n",
+    ));
     Ok(())
 }
 
@@ -722,7 +670,7 @@ fn names_and_ipv6_addresses_are_understood() -> Result {
 fn a_name_means_its_ipv4_address_over_udp() -> Result {
     let (addr, _results) = udp_echo(1)?;
     let name = addr.replace("127.0.0.1", "localhost");
-    probe(name, &["--udp", "--send", "x", PATIENT])
+    probe(name, &["--udp", "--send", "x", LONG_TIMEOUT])
         .assert()
         .success();
     Ok(())
@@ -735,6 +683,16 @@ fn an_unknown_name_is_told() {
         .code(1)
         .stderr(contains("cannot find no-such-host.invalid:9006"))
         .stderr(contains("check the host's name"));
+}
+
+/// A child that does not outlive its test.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 #[test]
@@ -760,27 +718,42 @@ fn a_closed_stdout_ends_it_without_a_panic() -> Result {
 
 // ---- bad usage ----
 
+/// What --delay needs.
+const PAUSES: &str = "<--repeat <N>|--chunk <N>|--half-close|--rst>";
+
 #[test]
 fn combinations_that_make_no_sense_are_refused_with_the_reason() {
     for (args, reason) in [
-        ("--half-close --rst", "after a reset nothing can be read"),
-        ("--idle --rst", "one stays, the other leaves at once"),
-        ("--idle --half-close", "only the second reads on"),
-        ("--udp --half-close", "UDP has no connection to close"),
-        ("--udp --rst", "UDP has no connection to reset"),
-        ("--udp --idle", "no UDP server can see who stays"),
-        ("--udp --send x --chunk 1", "a datagram is one message"),
-        ("--repeat 2", "there is no TEXT to repeat"),
-        ("--chunk 2", "there is no TEXT to cut"),
-        ("--delay 5", "--delay has nothing to delay"),
-        ("--send x --delay 5", "--delay has nothing to delay"),
-        ("--send x --repeat 0", "--repeat 0 sends nothing"),
-        ("--send x --chunk 0", "--chunk 0 would never get anywhere"),
-        ("--send x --chunk 16777217", "at most 16777216 bytes"),
-        ("--send=", "sends nothing over TCP"),
-        ("--send x --clients 0", "--clients 0 does nothing"),
-        ("--send x --clients 5001", "at most 5000"),
-        ("--clients 2", "one keyboard cannot type for several"),
+        (
+            "--half-close --rst",
+            "'--half-close' cannot be used with '--rst'",
+        ),
+        ("--idle --rst", "'--idle' cannot be used with '--rst'"),
+        ("--idle --half-close", "cannot be used with '--half-close'"),
+        (
+            "--udp --half-close",
+            "'--udp' cannot be used with '--half-close'",
+        ),
+        ("--udp --rst", "'--udp' cannot be used with '--rst'"),
+        ("--udp --idle", "'--udp' cannot be used with '--idle'"),
+        (
+            "--udp --send x --chunk 1",
+            "cannot be used with '--chunk <N>'",
+        ),
+        ("--repeat 2", "not provided:\n  --send <TEXT>"),
+        ("--chunk 2", "not provided:\n  --send <TEXT>"),
+        ("--delay 5", PAUSES),
+        ("--send x --delay 5", PAUSES),
+        ("--send x --repeat 0", "0 is not in 1.."),
+        ("--send x --chunk 0", "0 is not in 1..=16777216"),
+        (
+            "--send x --chunk 16777217",
+            "16777217 is not in 1..=16777216",
+        ),
+        ("--send=", "not provided:\n  --udp"),
+        ("--send x --clients 0", "0 is not in 1..=5000"),
+        ("--send x --clients 5001", "5001 is not in 1..=5000"),
+        ("--clients 2", "<--send <TEXT>|--half-close|--rst|--idle>"),
         ("--send x --timeout 0", "0 is no time"),
         ("--rst --delay 0", "0 is no time"),
         ("--send x --timeout soon", "give whole milliseconds"),

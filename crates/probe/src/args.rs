@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser};
+use clap::builder::RangedU64ValueParser;
+use clap::{ArgGroup, Parser};
 
 use crate::escape;
 
 /// Each client takes up to two threads, and Linux's limit on memory mappings
 /// (vm.max_map_count) ends a program with some 16,000 of them.
-const MOST_CLIENTS: usize = 5_000;
+const MOST_CLIENTS: u64 = 5_000;
 
 /// A chunk is held in memory by each client.
-const BIGGEST_CHUNK: usize = 16 << 20;
+const BIGGEST_CHUNK: u64 = 16 << 20;
 
 const UDP_TIMEOUT: Duration = Duration::from_millis(1_000);
 
@@ -24,54 +24,62 @@ const UDP_TIMEOUT: Duration = Duration::from_millis(1_000);
 /// Enter) half-closes and shows what still comes.
 #[derive(Parser, Debug)]
 #[command(version, verbatim_doc_comment, after_help = EXAMPLES)]
+#[command(group = any_of("pauses", ["repeat", "chunk", "half_close", "rst"]))]
+#[command(group = any_of("task", ["send", "half_close", "rst", "idle"]))]
 pub struct Args {
-    /// The server: HOST:PORT, such as 127.0.0.1:9006,
-    /// localhost:9006 or [::1]:9006
-    #[arg(verbatim_doc_comment, value_parser = host_and_port)]
+    /// The server's address, as HOST:PORT.
+    #[arg(help = ADDR_HELP, value_parser = host_and_port)]
     pub addr: String,
 
     /// Send TEXT, exactly as given; \n \r \t \0 \xNN \\ are
-    /// understood. Then show what comes, until the peer closes
+    /// understood. Then show what comes, until the peer closes.
+    /// An empty TEXT is for --udp: TCP sends no empty message
     #[arg(long, value_name = "TEXT", value_parser = text)]
-    #[arg(verbatim_doc_comment)]
+    #[arg(verbatim_doc_comment, requires_if("", "udp"))]
     pub send: Option<Text>,
 
     /// Send TEXT N times
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", requires = "send")]
+    #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     pub repeat: Option<usize>,
 
     /// Cut all that is sent into writes of N bytes; each leaves
-    /// at once (TCP_NODELAY is always on)
+    /// at once (TCP_NODELAY is always on). At most 16777216
     #[arg(long, value_name = "N", verbatim_doc_comment)]
+    #[arg(requires = "send", conflicts_with = "udp")]
+    #[arg(value_parser = one_to(BIGGEST_CHUNK))]
     pub chunk: Option<usize>,
 
     /// Pause between writes, and before --half-close or --rst
-    #[arg(long, value_name = "MS", value_parser = millis)]
+    #[arg(long, value_name = "MS", value_parser = millis, requires = "pauses")]
     pub delay: Option<Duration>,
 
     /// After sending, end this direction (FIN); then show what
     /// still comes until the end
     #[arg(long, verbatim_doc_comment)]
+    #[arg(conflicts_with_all = ["rst", "idle", "udp"])]
     pub half_close: bool,
 
     /// After sending, reset the connection (RST); what the peer
     /// has not received by then may be lost
     #[arg(long, verbatim_doc_comment)]
+    #[arg(conflicts_with_all = ["idle", "udp"])]
     pub rst: bool,
 
     /// Read nothing and stay until the peer closes, or Ctrl-C.
     /// A close that follows unread bytes cannot be seen
     /// without reading them; a reset can
-    #[arg(long, verbatim_doc_comment)]
+    #[arg(long, verbatim_doc_comment, conflicts_with = "udp")]
     pub idle: bool,
 
     /// Run N clients at once, all doing the same (at most 5000)
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    #[arg(hide_default_value = true)]
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "task")]
+    #[arg(hide_default_value = true, value_parser = one_to(MOST_CLIENTS))]
     pub clients: usize,
 
     /// Send datagrams, one for each write, and expect one answer
-    /// to each; a typed line is a datagram too
+    /// to each; a typed line is a datagram too. There is no
+    /// connection to half-close, to reset or to hold
     #[arg(long, verbatim_doc_comment)]
     pub udp: bool,
 
@@ -83,6 +91,9 @@ pub struct Args {
     #[arg(verbatim_doc_comment)]
     pub timeout: Option<Duration>,
 }
+
+const ADDR_HELP: &str = "The server: HOST:PORT, such as 127.0.0.1:9006,
+localhost:9006 or [::1]:9006";
 
 const EXAMPLES: &str = r#"Examples:
   Hold a conversation, line by line
@@ -113,6 +124,17 @@ at once, without the summary.
 
 Exit code: 0 all went as asked; 1 something failed (refused, reset by the peer,
 no answer in time); 2 the arguments make no sense."#;
+
+fn any_of<const N: usize>(
+    name: &'static str,
+    args: [&'static str; N],
+) -> ArgGroup {
+    ArgGroup::new(name).args(args).multiple(true)
+}
+
+fn one_to(most: u64) -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..=most)
+}
 
 /// The bytes of --send.
 #[derive(Clone, Debug)]
@@ -148,18 +170,6 @@ fn host_and_port(typed: &str) -> Result<String, String> {
 }
 
 impl Args {
-    /// The arguments, checked. Ends the program with exit code 2 and the
-    /// reason if they make no sense.
-    pub fn parse_or_exit() -> Self {
-        let args = Self::parse();
-        if let Some(reason) = args.nonsense() {
-            Self::command()
-                .error(ErrorKind::ArgumentConflict, reason)
-                .exit();
-        }
-        args
-    }
-
     /// Whether the person at the keyboard decides what is sent.
     pub fn interactive(&self) -> bool {
         let told = self.send.is_some() || self.idle;
@@ -167,53 +177,7 @@ impl Args {
     }
 
     /// How long to wait for something to move; `None`: without a limit.
-    pub fn limit(&self) -> Option<Duration> {
+    pub fn idle_timeout(&self) -> Option<Duration> {
         self.timeout.or(self.udp.then_some(UDP_TIMEOUT))
-    }
-
-    fn nonsense(&self) -> Option<&'static str> {
-        let many = self.repeat.is_some() || self.chunk.is_some();
-        let empty = |text: &Text| text.0.is_empty();
-        let reason = if self.half_close && self.rst {
-            "--half-close with --rst: after a reset nothing can be read"
-        } else if self.idle && self.rst {
-            "--idle with --rst: one stays, the other leaves at once"
-        } else if self.idle && self.half_close {
-            "--idle with --half-close: only the second reads on"
-        } else if self.udp && self.half_close {
-            "--half-close with --udp: UDP has no connection to close"
-        } else if self.udp && self.rst {
-            "--rst with --udp: UDP has no connection to reset"
-        } else if self.udp && self.idle {
-            "--idle with --udp: no UDP server can see who stays"
-        } else if self.udp && self.chunk.is_some() {
-            "--chunk with --udp: a datagram is one message; see --repeat"
-        } else if self.repeat.is_some() && self.send.is_none() {
-            "--repeat without --send: there is no TEXT to repeat"
-        } else if self.chunk.is_some() && self.send.is_none() {
-            "--chunk without --send: there is no TEXT to cut"
-        } else if self.delay.is_some() && !(many || self.half_close || self.rst)
-        {
-            "--delay has nothing to delay: add --repeat, --chunk, \
-             --half-close or --rst"
-        } else if self.repeat == Some(0) {
-            "--repeat 0 sends nothing"
-        } else if self.chunk == Some(0) {
-            "--chunk 0 would never get anywhere"
-        } else if self.chunk > Some(BIGGEST_CHUNK) {
-            "--chunk is at most 16777216 bytes (16 MiB)"
-        } else if !self.udp && self.send.as_ref().is_some_and(empty) {
-            "--send \"\" sends nothing over TCP; add --udp"
-        } else if self.clients == 0 {
-            "--clients 0 does nothing"
-        } else if self.clients > MOST_CLIENTS {
-            "--clients is at most 5000, since each takes up to two threads"
-        } else if self.clients > 1 && self.interactive() {
-            "--clients without --send, --idle, --half-close or --rst: one \
-             keyboard cannot type for several"
-        } else {
-            return None;
-        };
-        Some(reason)
     }
 }

@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow, bail};
 use socket2::Socket;
 
+use crate::idle_timeout::{IdleTimeout, Wait};
 use crate::outgoing::{self, LONGEST_DATAGRAM, pause};
-use crate::patience::{Patience, Wait};
-use crate::report::{Flow, Verb, count};
+use crate::report::{Direction, Traffic, count};
 use crate::{Task, failure};
 
 const PEER_CLOSED: &str = "the peer closed the connection";
@@ -25,7 +25,7 @@ struct Client {
     id: usize,
     task: Arc<Task>,
     socket: Socket,
-    patience: Patience,
+    idle_timeout: IdleTimeout,
     /// Writes so far; over UDP, as many answers are expected.
     writes: AtomicU64,
 }
@@ -33,7 +33,7 @@ struct Client {
 /// Why a client stopped reading.
 enum End {
     OfStream,
-    OfPatience,
+    TimedOut,
     Answered,
 }
 
@@ -52,10 +52,10 @@ pub fn run(id: usize, task: &Arc<Task>) -> Result<String> {
         .map_err(|_| anyhow!(failure::OUT_OF_THREADS))?;
     let (end, reads) = client.receive()?;
     // A person may be typing for ever.
-    if !task.args.interactive() || client.patience.is_all_sent() {
+    if !task.args.interactive() || client.idle_timeout.is_all_sent() {
         sender.join().map_err(|_| anyhow!(failure::FAULT))??;
     }
-    client.verdict(end, reads)
+    client.finish(end, reads)
 }
 
 impl Client {
@@ -77,22 +77,22 @@ impl Client {
             task.report
                 .note(id, &format!("connected {local} -> {peer}"));
         }
-        let limit = match args.rst {
+        let timeout = match args.rst {
             true => Some(Duration::ZERO),
-            false => args.limit(),
+            false => args.idle_timeout(),
         };
         Ok(Self {
             id,
             task: Arc::clone(task),
             socket,
-            patience: Patience::new(limit),
+            idle_timeout: IdleTimeout::new(timeout),
             writes: AtomicU64::new(0),
         })
     }
 
     fn send_all(&self) -> Result<()> {
         let result = self.try_send_all();
-        self.patience.all_sent();
+        self.idle_timeout.all_sent();
         if result.is_err() && !self.task.args.udp {
             // Wakes the reader; the connection is of no more use.
             let _ = self.socket.shutdown(Shutdown::Both);
@@ -105,10 +105,10 @@ impl Client {
         if args.interactive() && io::stdin().is_terminal() {
             self.note("type lines; Ctrl-D (Windows: Ctrl-Z, Enter) ends");
         }
-        let mut flow = Flow::new(&self.task, self.id, Verb::Sending);
-        outgoing::send_all(args, |piece| self.write(piece, &mut flow))
+        let mut traffic = Traffic::new(&self.task, self.id, Direction::Sending);
+        outgoing::send_all(args, |piece| self.write(piece, &mut traffic))
             .map_err(|e| self.broken(&e, "sending"))?;
-        drop(flow);
+        drop(traffic);
         if args.half_close || args.rst {
             pause(args);
         }
@@ -125,12 +125,12 @@ impl Client {
 
     /// `write_all` that counts what was sent before it failed, and sends an
     /// empty piece too.
-    fn write(&self, mut piece: &[u8], flow: &mut Flow) -> io::Result<()> {
-        flow.show(piece);
+    fn write(&self, mut piece: &[u8], traffic: &mut Traffic) -> io::Result<()> {
+        traffic.show(piece);
         loop {
             match (&self.socket).write(piece) {
                 Ok(n) => {
-                    flow.count(n);
+                    traffic.count(n);
                     piece = &piece[n..];
                 }
                 Err(e) if e.kind() == ErrorKind::Interrupted => continue,
@@ -155,29 +155,31 @@ impl Client {
     /// Shows what arrives; the number is that of the reads.
     fn receive(&self) -> Result<(End, u64)> {
         let udp = self.task.args.udp;
-        let mut flow = Flow::new(&self.task, self.id, Verb::Received);
+        let mut traffic =
+            Traffic::new(&self.task, self.id, Direction::Received);
         let mut buffer = vec![0; 64 * 1024]; // holds any datagram
         let mut reads = 0;
         loop {
-            if udp && self.patience.is_all_sent() && reads >= self.writes() {
+            if udp && self.idle_timeout.is_all_sent() && reads >= self.writes()
+            {
                 return Ok((End::Answered, reads));
             }
-            match self.patience.next() {
+            match self.idle_timeout.next() {
                 Wait::Forever => {}
                 Wait::AtMost(time) => {
                     // Fails on some systems after a reset; the read says so.
                     let _ = self.socket.set_read_timeout(Some(time));
                 }
-                Wait::Over => return Ok((End::OfPatience, reads)),
+                Wait::Over => return Ok((End::TimedOut, reads)),
             }
             match (&self.socket).read(&mut buffer) {
                 Ok(0) if !udp => return Ok((End::OfStream, reads)),
                 Ok(n) => {
-                    self.patience.moved();
+                    self.idle_timeout.moved();
                     self.task.report.reached(self.id);
                     reads += 1;
-                    flow.count(n);
-                    flow.show(&buffer[..n]);
+                    traffic.count(n);
+                    traffic.show(&buffer[..n]);
                 }
                 Err(e) if failure::timed_out(&e) => {}
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
@@ -186,9 +188,9 @@ impl Client {
         }
     }
 
-    fn verdict(&self, end: End, reads: u64) -> Result<String> {
+    fn finish(&self, end: End, reads: u64) -> Result<String> {
         let args = &self.task.args;
-        let ms = args.limit().unwrap_or_default().as_millis();
+        let ms = args.idle_timeout().unwrap_or_default().as_millis();
         match end {
             _ if args.rst => {
                 // Without lingering, the close that follows is TCP's ABORT:
@@ -201,19 +203,19 @@ impl Client {
             End::Answered => {
                 Ok(format!("got {} as expected", count(reads, "answer")))
             }
-            End::OfPatience if args.udp => bail!(
+            End::TimedOut if args.udp => bail!(
                 "{reads} of {} answered within {ms} ms: does the server run, \
                  and answer each?",
                 count(self.writes(), "datagram")
             ),
-            End::OfPatience if args.half_close || args.interactive() => bail!(
+            End::TimedOut if args.half_close || args.interactive() => bail!(
                 "the peer did not close within {ms} ms: does the server \
                  notice the end of the stream?"
             ),
-            End::OfPatience if reads == 0 => {
+            End::TimedOut if reads == 0 => {
                 bail!("no answer within {ms} ms: is the server busy?")
             }
-            End::OfPatience => {
+            End::TimedOut => {
                 Ok(format!("closed the connection after {ms} ms of silence"))
             }
         }
@@ -224,8 +226,8 @@ impl Client {
     fn idle(&self) -> Result<String> {
         const LOOK: Duration = Duration::from_millis(100);
         let start = Instant::now();
-        let limit = self.task.args.timeout;
-        let left = || limit.map(|limit| limit.saturating_sub(start.elapsed()));
+        let timeout = self.task.args.timeout;
+        let left = || timeout.map(|t| t.saturating_sub(start.elapsed()));
         self.note("idle: reads nothing from now on");
         while left() != Some(Duration::ZERO) {
             let _ = self.socket.set_read_timeout(left());
@@ -236,7 +238,7 @@ impl Client {
                     break;
                 }
                 Err(e) if failure::timed_out(&e) => {}
-                // Linux: a wait with a deadline was stopped (Ctrl-Z).
+                // Linux: a wait with a timeout was stopped (Ctrl-Z).
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) => return Err(self.broken(&e, "idle")),
             }
@@ -247,7 +249,7 @@ impl Client {
             }
             thread::sleep(left().unwrap_or(LOOK).min(LOOK));
         }
-        let ms = limit.unwrap_or_default().as_millis();
+        let ms = timeout.unwrap_or_default().as_millis();
         Ok(format!("stayed idle for {ms} ms, as asked"))
     }
 
@@ -268,7 +270,7 @@ fn connect_tcp(task: &Task) -> io::Result<(Socket, SocketAddr)> {
     let mut result = Err(ErrorKind::AddrNotAvailable.into());
     for &peer in &task.peers {
         let stream = match task.args.timeout {
-            Some(limit) => TcpStream::connect_timeout(&peer, limit),
+            Some(timeout) => TcpStream::connect_timeout(&peer, timeout),
             None => TcpStream::connect(peer),
         };
         result = stream.map(|stream| (stream, peer));

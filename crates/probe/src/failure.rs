@@ -55,7 +55,7 @@ pub fn broken(error: &io::Error, doing: &str, args: &Args) -> String {
     }
 }
 
-/// A deadline of the socket has passed (`WouldBlock` on Unix, `TimedOut` on
+/// A timeout of the socket has passed (`WouldBlock` on Unix, `TimedOut` on
 /// Windows).
 pub fn timed_out(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)

@@ -12,8 +12,8 @@ mod args;
 mod client;
 mod escape;
 mod failure;
+mod idle_timeout;
 mod outgoing;
-mod patience;
 mod report;
 
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::thread;
 
 use anyhow::{Result, anyhow, ensure};
+use clap::Parser;
 
 use args::Args;
 use report::Report;
@@ -34,7 +35,7 @@ struct Task {
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse_or_exit();
+    let args = Args::parse();
     let peers = match resolve(&args) {
         Ok(peers) => peers,
         Err(error) => {

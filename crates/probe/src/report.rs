@@ -1,6 +1,6 @@
 //! What is printed: a line for each event, and a summary at the end.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::io::{self, Write};
 use std::process;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -21,12 +21,10 @@ pub struct Report {
 #[derive(Default)]
 struct State {
     /// Clients that are connected (TCP) or have been answered (UDP).
-    reached: BTreeSet<usize>,
+    reached: HashSet<usize>,
     sent: u64,
     received: u64,
-    failed: bool,
-    /// How clients ended, in the order in which the first of each did.
-    ends: Vec<(String, BTreeSet<usize>)>,
+    failed: usize,
     said: HashSet<String>,
 }
 
@@ -55,46 +53,37 @@ impl Report {
     /// Client `id` is done: `Ok` says how, `Err` why it failed.
     pub fn ended(&self, id: usize, end: Result<String>) {
         let mut state = self.state();
-        let how = match end {
-            Ok(how) => {
-                self.print(&self.line(id, &how));
-                how
-            }
-            Err(error) => {
-                let why = error.to_string();
-                state.failed = true;
-                // What keeps many clients from starting is said once; the
-                // summary counts the others.
-                let once = !state.reached.contains(&id)
-                    || why == failure::OUT_OF_THREADS;
-                if state.said.insert(why.clone()) || !once {
-                    // Nobody is left to tell if stderr is closed.
-                    let _ = writeln!(io::stderr(), "{}", self.line(id, &why));
-                }
-                why
-            }
+        let error = match end {
+            Ok(how) => return self.print(&self.line(id, &how)),
+            Err(error) => error.to_string(),
         };
-        match state.ends.iter_mut().find(|(text, _)| *text == how) {
-            Some((_, ids)) => drop(ids.insert(id)),
-            None => state.ends.push((how, BTreeSet::from([id]))),
+        state.failed += 1;
+        // What keeps many clients from starting is said once; the summary
+        // counts the others.
+        let once =
+            !state.reached.contains(&id) || error == failure::OUT_OF_THREADS;
+        if state.said.insert(error.clone()) || !once {
+            // Nobody is left to tell if stderr is closed.
+            let _ = writeln!(io::stderr(), "{}", self.line(id, &error));
         }
     }
 
-    /// Prints the summary; true if no client failed.
+    /// Prints the summary, one line; true if no client failed.
     pub fn summary(&self) -> bool {
         let state = self.state();
+        let failed = match state.failed {
+            0 => String::new(),
+            failed => format!(", {failed} failed"),
+        };
         self.print(&format!(
-            "summary: {} of {} {}, {} sent, {} received",
+            "summary: {} of {} {}{failed}, {} sent, {} received",
             state.reached.len(),
             count(self.clients as u64, "client"),
             if self.udp { "answered" } else { "connected" },
             count(state.sent, "byte"),
             count(state.received, "byte"),
         ));
-        for (how, ids) in &state.ends {
-            self.print(&format!("  {}  {how}", ranges(ids)));
-        }
-        !state.failed
+        state.failed == 0
     }
 
     fn line(&self, id: usize, what: &str) -> String {
@@ -121,31 +110,15 @@ pub fn count(n: u64, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
-/// `#1, #3-#7`
-fn ranges(ids: &BTreeSet<usize>) -> String {
-    let mut runs: Vec<(usize, usize)> = Vec::new();
-    for &id in ids {
-        match runs.last_mut() {
-            Some((_, last)) if *last + 1 == id => *last = id,
-            _ => runs.push((id, id)),
-        }
-    }
-    let runs = runs.into_iter().map(|(first, last)| match first == last {
-        true => format!("#{first}"),
-        false => format!("#{first}-#{last}"),
-    });
-    runs.collect::<Vec<_>>().join(", ")
-}
-
-/// How many events of a flow get a line of their own in one second.
+/// How many events of one direction get a line of their own in one second.
 const LINES: u32 = 20;
 
 /// One direction of one client. Every piece is counted; when they come faster
 /// than anyone can read, the rest of that second shares one line.
-pub struct Flow<'a> {
+pub struct Traffic<'a> {
     task: &'a Task,
     id: usize,
-    verb: Verb,
+    direction: Direction,
     second: Instant,
     lines: u32,
     /// What waits for its shared line.
@@ -153,21 +126,21 @@ pub struct Flow<'a> {
     bytes: u64,
 }
 
-/// The direction of a flow.
-pub enum Verb {
+/// Which way bytes go.
+pub enum Direction {
     /// To the peer.
     Sending,
     /// From the peer.
     Received,
 }
 
-impl<'a> Flow<'a> {
-    /// A flow in which nothing has moved yet.
-    pub fn new(task: &'a Task, id: usize, verb: Verb) -> Self {
+impl<'a> Traffic<'a> {
+    /// A direction in which nothing has moved yet.
+    pub fn new(task: &'a Task, id: usize, direction: Direction) -> Self {
         Self {
             task,
             id,
-            verb,
+            direction,
             second: Instant::now(),
             lines: 0,
             pieces: 0,
@@ -178,9 +151,9 @@ impl<'a> Flow<'a> {
     /// Counts `bytes` that were sent or received.
     pub fn count(&self, bytes: usize) {
         let mut state = self.task.report.state();
-        match self.verb {
-            Verb::Sending => state.sent += bytes as u64,
-            Verb::Received => state.received += bytes as u64,
+        match self.direction {
+            Direction::Sending => state.sent += bytes as u64,
+            Direction::Received => state.received += bytes as u64,
         }
     }
 
@@ -212,15 +185,15 @@ impl<'a> Flow<'a> {
     }
 
     fn note(&self, what: &str) {
-        let verb = match self.verb {
-            Verb::Sending => "sending",
-            Verb::Received => "received",
+        let verb = match self.direction {
+            Direction::Sending => "sending",
+            Direction::Received => "received",
         };
         self.task.report.note(self.id, &format!("{verb} {what}"));
     }
 }
 
-impl Drop for Flow<'_> {
+impl Drop for Traffic<'_> {
     fn drop(&mut self) {
         self.flush();
     }

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 /// How often a reader looks up to see whether its sender is done.
 const TICK: Duration = Duration::from_millis(20);
 
-/// Shared by a client's reader and its sender: patience ends `limit` after the
-/// last thing that moved, and never while there is still something to send.
-pub struct Patience {
-    limit: Option<Duration>,
+/// Shared by a client's reader and its sender: the waiting ends `timeout`
+/// after the last thing that moved, and never while there is still something
+/// to send.
+pub struct IdleTimeout {
+    timeout: Option<Duration>,
     /// When something last moved, and whether the sender is done.
     state: Mutex<(Instant, bool)>,
 }
@@ -24,11 +25,11 @@ pub enum Wait {
     Over,
 }
 
-impl Patience {
-    /// `limit` of `None` waits for ever, of zero only for the sender.
-    pub fn new(limit: Option<Duration>) -> Self {
+impl IdleTimeout {
+    /// A `timeout` of `None` waits for ever, of zero only for the sender.
+    pub fn new(timeout: Option<Duration>) -> Self {
         let state = Mutex::new((Instant::now(), false));
-        Self { limit, state }
+        Self { timeout, state }
     }
 
     /// Bytes arrived.
@@ -48,11 +49,11 @@ impl Patience {
 
     /// What the next read may do.
     pub fn next(&self) -> Wait {
-        let Some(limit) = self.limit else {
+        let Some(timeout) = self.timeout else {
             return Wait::Forever;
         };
         let (moved, all_sent) = self.update(|state| *state);
-        let left = limit.saturating_sub(moved.elapsed());
+        let left = timeout.saturating_sub(moved.elapsed());
         match all_sent {
             false => Wait::AtMost(TICK),
             true if left.is_zero() => Wait::Over,
