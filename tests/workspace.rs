@@ -114,6 +114,36 @@ fn each_lesson_has_its_package_chapter_test_and_line_in_the_readme() {
 }
 
 #[test]
+fn each_other_crate_has_its_line_on_both_maps() {
+    for page in ["README.md", "CONTRIBUTING.md"] {
+        let map = read(page);
+        for package in entries("crates") {
+            let folder = format!("crates/{}", name(&package));
+            assert!(
+                lessons().contains(&name(&package)) || map.contains(&folder),
+                "{page} does not say what {folder} is"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_oldest_rust_is_the_same_everywhere() {
+    let manifest = read("Cargo.toml");
+    let oldest = section(&manifest, "[workspace.package]")
+        .iter()
+        .find_map(|line| line.strip_prefix("rust-version = "))
+        .map(|version| version.trim_matches('"'))
+        .expect("no rust-version in Cargo.toml");
+    for (file, words) in [
+        ("README.md", format!("Rust, {oldest} or newer")),
+        (".github/workflows/ci.yml", format!("cargo +{oldest} check")),
+    ] {
+        assert!(read(file).contains(&words), "{file}: {words}");
+    }
+}
+
+#[test]
 fn each_header_has_its_five_parts_in_order() {
     for lesson in lessons() {
         for program in programs(&lesson) {
