@@ -969,7 +969,8 @@ fn a_panic_is_said_with_the_workers_name() {
     let sender = Mutex::new(sender);
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        let text = panic.payload_as_str().unwrap_or_default().to_owned();
+        let text = panic.payload().downcast_ref::<&str>();
+        let text = text.copied().unwrap_or_default().to_owned();
         let thread = thread::current();
         let name = thread.name().unwrap_or_default().to_owned();
         let _ = sender.lock().unwrap().send((name, text));

@@ -1,6 +1,6 @@
 //! The checker of the exercises: `cargo course`.
 //!
-//! A check is a script of steps ([`scripts`]). It meets a program from outside
+//! A check is a script of steps (`scripts`). It meets a program from outside
 //! only, over its standard streams, TCP and UDP, so the program may be written
 //! in any language. What goes wrong is a [`Diagnosis`]; what it means is said
 //! by a section of the book ([`Section`]), and by nothing else.
