@@ -4,12 +4,13 @@
 //!   terminal 1: cargo run -p lesson-02-reuse-addr
 //!   terminal 2: cargo run --bin client
 //! Look for: let the server close first (Ctrl-D at its prompt) and start it
-//!   again: it is back at once. With `-- --no-reuse` it is not, for a minute.
+//!   again: it is back at once. With `-- 127.0.0.1:9006 --no-reuse` it is
+//!   not, for a minute.
 //! Limits:
 //!   - On Linux the option helps only if the server before had it too.
 //!   - It never lets two servers share a port; SO_REUSEPORT is another thing.
-//!   - `listen(5)` is a short queue: on Linux six clients wait in it, and one
-//!     more is heard only when it has asked again, a second later or more.
+//!   - `listen(5)` is a short accept queue: on Linux six clients wait in it, and
+//!     one more is heard only when it has asked again, a second later or more.
 //!   - On Windows the option stays off, whatever you choose: there it lets any
 //!     program take the port of a running one.
 //!   - Lesson 01's own limits.
@@ -18,7 +19,6 @@
 //! Chapter: docs/02-reuse-addr.md
 //! Test: tests/02-reuse-addr.rs
 
-use std::collections::BTreeSet;
 use std::io::{self, BufRead, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
@@ -29,22 +29,21 @@ use anyhow::{anyhow, bail};
 mod listener;
 
 const DEFAULT_ADDR: &str = "127.0.0.1:9006";
-const NO_REUSE: &str = "--no-reuse";
+const USAGE: &str = "usage: lesson-02-reuse-addr [HOST:PORT [--no-reuse]]";
 const HINT: &str = "give a free HOST:PORT of this machine, \
     such as 127.0.0.1:0, which stands for any free one";
 const IN_USE: &str = " (another program has it: stop that; or an earlier \
     server left a connection in TIME-WAIT: wait a minute or two)";
 const BUFFER_SIZE: usize = 1024;
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 // ANCHOR: server_flow
 fn main() -> anyhow::Result<()> {
-    let mut args: Vec<_> = env::args_os().skip(1).collect();
-    let reuse = args.pop_if(|last| last == NO_REUSE).is_none();
-    let addr = match args.as_slice() {
-        [] => DEFAULT_ADDR.into(),
-        [addr] => addr.to_string_lossy(),
-        _ => bail!("usage: lesson-02-reuse-addr [HOST:PORT] [{NO_REUSE}]"),
+    let addr = env::args().nth(1).unwrap_or(DEFAULT_ADDR.into());
+    let reuse = match env::args().nth(2).as_deref() {
+        None => true,
+        Some("--no-reuse") => false,
+        Some(_) => bail!(USAGE),
     };
     let listener = listener::bind(&addr, reuse).map_err(|error| {
         let in_use = error.kind() == ErrorKind::AddrInUse;
@@ -66,16 +65,13 @@ fn main() -> anyhow::Result<()> {
 }
 // ANCHOR_END: server_flow
 
-/// The next client. An error is said once, and does not end the server.
+/// The next client. An error is one line, and does not end the server.
 fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
-    let mut said = BTreeSet::new();
     loop {
         match listener.accept() {
             Ok(client) => return client,
             Err(error) => {
-                if said.insert(error.to_string()) {
-                    eprintln!("cannot accept a client, trying again: {error}");
-                }
+                eprintln!("cannot accept a client, trying again: {error}");
                 // Without a pause a lasting error would spin at full speed.
                 thread::sleep(ACCEPT_PAUSE);
             }

@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -72,7 +71,7 @@ static inline struct client accept_client(int listener)
     while ((client.fd = accept4(listener, (struct sockaddr *)&client.peer,
                 &length, SOCK_CLOEXEC)) < 0) {
         perror("cannot accept a client, trying again");
-        nanosleep(&(struct timespec){ .tv_nsec = 100000000 }, NULL);
+        nanosleep(&(struct timespec){ .tv_sec = 1 }, NULL);
     }
     char name[NAME_SIZE];
     name_of(&client.peer, name);

@@ -3,7 +3,7 @@
 #include "common.h"
 #include <sys/time.h>
 
-enum { WORKERS = 4, QUEUE = 4, BUFFER_SIZE = 1024, DEADLINE_S = 30 };
+enum { WORKERS = 4, QUEUE = 4, BUFFER_SIZE = 1024, TIMEOUT_S = 30 };
 
 static struct client queue[QUEUE];
 static unsigned first, waiting;
@@ -40,7 +40,7 @@ static void *work(void *argument)
     (void)argument;
     for (;;) {
         struct client client = next();
-        struct timeval time = { .tv_sec = DEADLINE_S };
+        struct timeval time = { .tv_sec = TIMEOUT_S };
         setsockopt(client.fd, SOL_SOCKET, SO_RCVTIMEO, &time, sizeof time);
         setsockopt(client.fd, SOL_SOCKET, SO_SNDTIMEO, &time, sizeof time);
         serve(&client, BUFFER_SIZE);

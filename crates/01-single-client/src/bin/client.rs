@@ -1,4 +1,4 @@
-//! The TCP client of lessons 01 to 04: you type a line, it shows the answer.
+//! The TCP client of lessons 01 to 06: you type a line, it shows the answer.
 //!
 //! Run:
 //!   terminal 1: cargo run -p lesson-01-single-client
@@ -11,7 +11,8 @@
 //!   - While it waits for the keyboard it does not notice that the server has
 //!     gone (lesson 12, still to come).
 //!   - It does not read while it writes: a line of some megabytes to a server
-//!     that echoes blocks both for ever (lesson 03 shows it).
+//!     that echoes blocks both for ever (lesson 03 shows it; lesson 12, still
+//!     to come).
 //!
 //! Builds on: nothing
 //! Chapter: docs/01-single-client.md
@@ -22,7 +23,7 @@ use std::io::{self, BufRead, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::process::ExitCode;
 
-use anyhow::{anyhow, bail};
+use anyhow::anyhow;
 
 const DEFAULT_ADDR: &str = "127.0.0.1:9006";
 const HINT: &str = "start the server first, \
@@ -31,13 +32,8 @@ const BUFFER_SIZE: usize = 1024;
 
 // ANCHOR: client_flow
 fn main() -> anyhow::Result<ExitCode> {
-    let args: Vec<_> = env::args_os().skip(1).collect();
-    let addr = match args.as_slice() {
-        [] => DEFAULT_ADDR.into(),
-        [addr] => addr.to_string_lossy(),
-        _ => bail!("usage: client [HOST:PORT]"),
-    };
-    let mut stream = TcpStream::connect(&*addr)
+    let addr = env::args().nth(1).unwrap_or(DEFAULT_ADDR.into());
+    let mut stream = TcpStream::connect(&addr)
         .map_err(|error| anyhow!("cannot reach {addr}: {error}; {HINT}"))?;
     let code = match converse(&mut stream) {
         Ok(()) => {
