@@ -290,7 +290,9 @@ const CLIENT_COMMAND: &str = "cargo run --bin client";
 fn server_command(choice: Choice) -> &'static str {
     match choice {
         Reuse => "cargo run -p lesson-02-reuse-addr",
-        NoReuse => "cargo run -p lesson-02-reuse-addr -- --no-reuse",
+        NoReuse => {
+            "cargo run -p lesson-02-reuse-addr -- 127.0.0.1:9006 --no-reuse"
+        }
     }
 }
 
@@ -1026,29 +1028,23 @@ fn what_is_not_an_address_is_refused_with_an_example() {
 
 #[test]
 fn anything_but_the_choice_is_refused_with_the_usage() {
-    for args in [
-        &["127.0.0.1:0", "again"][..],
-        &["127.0.0.1:0", "--no-reuse", "again"],
-        &["127.0.0.1:0", "--no-reuse", "--no-reuse"],
-        &["--no-reuse", "127.0.0.1:0"],
-    ] {
-        run(server_path(), args).code(1).stdout("").stderr(
-            "Error: usage: lesson-02-reuse-addr [HOST:PORT] [--no-reuse]\n",
-        );
+    for choice in ["again", "--reuse", ""] {
+        run(server_path(), &["127.0.0.1:0", choice])
+            .code(1)
+            .stdout("")
+            .stderr(
+                "Error: usage: lesson-02-reuse-addr [HOST:PORT [--no-reuse]]\n",
+            );
     }
 }
 
 #[test]
-#[cfg(unix)]
-fn an_argument_that_is_not_utf8_is_refused_without_a_panic() {
-    use std::ffi::OsStr;
-    use std::os::unix::ffi::OsStrExt;
-    assert_cmd::Command::new(server_path())
-        .arg(OsStr::from_bytes(b"\xff:1"))
-        .timeout(Duration::from_secs(20))
-        .assert()
+fn the_choice_stands_behind_an_address() {
+    run(server_path(), &["--no-reuse"])
         .code(1)
-        .stderr(contains("panicked").not());
+        .stdout("")
+        .stderr(contains("cannot listen on --no-reuse: "))
+        .stderr(contains("give a free HOST:PORT"));
 }
 
 // The rest is lesson 01's.
@@ -1109,7 +1105,7 @@ fn a_reset_does_not_end_the_server() -> Result {
 /// Out of file descriptors, `accept` fails at once, again and again.
 #[test]
 #[cfg(target_os = "linux")]
-fn a_failing_accept_is_said_once_and_tried_again() -> Result {
+fn a_failing_accept_is_said_and_tried_again_after_a_pause() -> Result {
     let lab = Lab::new();
     let (mut server, addr) = start(&lab, Reuse)?;
     lab.wait_until("the server waits in accept", || {
@@ -1121,11 +1117,10 @@ fn a_failing_accept_is_said_once_and_tried_again() -> Result {
     good_client_is_served(&lab, &mut server, addr)?;
     let mut a = lab.connect("a", addr)?;
     a.send("hello\n")?;
-    let complaint = server.error_line()?;
-    assert!(complaint.starts_with("cannot accept a client, trying again: "));
-    let pauses = || proc::pauses(server.id()).unwrap_or_default();
-    let first = pauses();
-    lab.wait_until("five more attempts", || pauses() >= first + 5)?;
+    for _ in 0..2 {
+        let line = server.error_line()?;
+        assert!(line.starts_with("cannot accept a client, trying again: "));
+    }
 
     proc::leave_descriptors(server.id(), 1).expect("a soft limit");
     server.expect("received: hello\nreply> ")?;
@@ -1133,7 +1128,5 @@ fn a_failing_accept_is_said_once_and_tried_again() -> Result {
     a.expect("at last\n")?;
     a.close();
     server.expect(" closed the connection\n")?;
-    let said = String::from_utf8_lossy(&server.stderr()).into_owned();
-    assert_eq!(said.lines().count(), 1, "{said}");
     good_client_is_served(&lab, &mut server, addr)
 }

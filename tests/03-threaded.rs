@@ -1,7 +1,8 @@
 //! Lesson 03 does what its chapter says, with good clients and bad ones.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::thread::JoinHandle;
@@ -14,12 +15,14 @@ use predicates::prelude::*;
 use predicates::str::contains;
 
 const CHUNK_SIZES: [usize; 6] = [1, 2, 3, 5, 1024, 4096];
-const MAX_CLIENTS: usize = 4096;
 const MIB: usize = 1 << 20;
 /// More than the kernel keeps for both directions of a connection together
 /// (measured: 8 MiB, give or take half a MiB).
 #[cfg(target_os = "linux")]
 const TOO_MUCH: usize = 32 * MIB;
+#[cfg(target_os = "linux")]
+const REFUSED: &str = "cannot accept a client, trying again: Too many open \
+    files (os error 24)\n";
 const SERVER_COMMAND: &str = "cargo run -p lesson-03-threaded";
 const CLIENT_COMMAND: &str = "cargo run --bin client";
 
@@ -282,33 +285,6 @@ fn descriptor_limit() -> Option<u64> {
     line.split_whitespace().nth(3)?.parse().ok()
 }
 
-#[test]
-fn one_client_more_than_the_most_is_turned_away() -> Result {
-    if !can_open(2 * MAX_CLIENTS) {
-        return Ok(());
-    }
-    let lab = Lab::new();
-    let (mut server, addr) = start_server(&lab)?;
-    let mut clients = Vec::new();
-    for _ in 0..MAX_CLIENTS {
-        let mut client = lab.connect("one of many", addr)?;
-        still_served(&mut client)?;
-        clients.push(client);
-    }
-    let mut late = lab.connect("late", addr)?;
-    late.expect_end()?;
-    let local = late.local_addr()?;
-    let wanted = format!("{local}: turned away, 4096 clients are here");
-    assert_eq!(server.error_line()?, wanted);
-
-    let mut last = clients.pop().expect("there are many");
-    last.half_close()?;
-    last.expect_end()?;
-    good_client_is_served(&lab, addr)?;
-    // Not FIN: thousands in TIME-WAIT would slow down later tests.
-    clients.into_iter().try_for_each(Peer::reset)
-}
-
 /// The queue is std's, and the limit is in the header.
 #[test]
 #[cfg(target_os = "linux")]
@@ -527,16 +503,13 @@ fn out_of_descriptors_it_pauses_and_serves_again_when_some_leave() -> Result {
     let mut clients = (0..60)
         .map(|_| lab.connect("one of 60", addr))
         .collect::<Result<Vec<_>>>()?;
-    let complaint = server.error_line()?;
-    assert!(complaint.starts_with("cannot accept a client, trying again: "));
+    server.expect_error(REFUSED)?;
     let mut waiting = clients.split_off(SERVED);
     clients.iter_mut().try_for_each(still_served)?;
 
-    let pauses = || proc::pauses(server.id()).unwrap_or_default();
-    let (before, cpu_before) = (pauses(), proc::cpu_time(server.id()));
-    lab.wait_until("five pauses of the accept loop", || {
-        pauses() >= before + 5
-    })?;
+    let cpu_before = proc::cpu_time(server.id());
+    server.expect_error(REFUSED)?;
+    server.expect_error(REFUSED)?;
     let used = proc::cpu_time(server.id()).zip(cpu_before);
     let used = used.map(|(now, before)| now - before);
     let used = used.expect("this is Linux");
@@ -544,7 +517,6 @@ fn out_of_descriptors_it_pauses_and_serves_again_when_some_leave() -> Result {
     for client in &waiting {
         assert!(client.has_nothing()?, "served without a descriptor");
     }
-    assert_eq!(lines(&server.stderr()), 1, "said again and again");
 
     while !waiting.is_empty() {
         clients.into_iter().for_each(Peer::close);
@@ -573,7 +545,6 @@ fn start_server_on_one_pipe(lab: &Lab) -> Result<(Program, SocketAddr)> {
 #[test]
 #[cfg(target_os = "linux")]
 fn transcript_a_client_without_a_descriptor_waits() -> Result {
-    let refused = "cannot accept a client, trying again: ";
     let lab = Lab::new();
     let (mut server, addr) = start_server_on_one_pipe(&lab)?;
     proc::leave_descriptors(server.id(), 2).expect("a soft limit");
@@ -585,8 +556,8 @@ fn transcript_a_client_without_a_descriptor_waits() -> Result {
         client.expect("received: hello\nsend> ")?;
         clients.push(client);
     }
-    server.expect(refused)?;
-    server.expect("\n")?;
+    server.expect(REFUSED)?;
+    server.expect(REFUSED)?;
     let mut third = start_client(&lab, "third", addr)?;
     third.expect("send> ")?;
     third.type_line("is anybody there?");
@@ -595,14 +566,26 @@ fn transcript_a_client_without_a_descriptor_waits() -> Result {
     server.expect(" closed the connection after 6 bytes\n")?;
     server.expect(" connected\n")?;
     third.expect("received: is anybody there?\nsend> ")?;
-    server.expect(refused)?;
-    server.expect("\n")?;
+    server.expect(REFUSED)?;
+    server.expect(REFUSED)?;
 
     let mut scene = Transcript::new(&lab, "03-descriptors", addr);
     let command = "(ulimit -n 6; target/debug/lesson-03-threaded)";
-    scene.terminal("server", command, &server);
+    let screen = at_most_twice(&server.screen());
+    scene.text("server", &format!("$ {command}\n{screen}"));
     scene.terminal("third", CLIENT_COMMAND, &third);
     scene.check()
+}
+
+/// A slow machine is refused once more often: the page shows two of a kind.
+#[cfg(target_os = "linux")]
+fn at_most_twice(screen: &str) -> String {
+    let lines: Vec<_> = screen.split_inclusive('\n').collect();
+    let thrice = |at: usize| at > 1 && lines[at - 2..at] == [lines[at]; 2];
+    (0..lines.len())
+        .filter(|&at| !thrice(at))
+        .map(|at| lines[at])
+        .collect()
 }
 
 /// A thread needs 2 MiB of address space for its stack.
@@ -641,6 +624,36 @@ fn transcript_a_client_without_a_thread_is_turned_away() -> Result {
     scene.terminal("server", command, &server);
     scene.terminal("client", CLIENT_COMMAND, &client);
     scene.check()
+}
+
+/// A thread takes four memory mappings, and Linux allows 65,530 a process, if
+/// nobody has changed that.
+#[test]
+#[cfg(target_os = "linux")]
+#[ignore = "needs 17,000 descriptors and threads"]
+fn some_16_400_clients_end_the_server() -> Result {
+    let mappings = fs::read_to_string("/proc/sys/vm/max_map_count");
+    if !can_open(17_000) || mappings.is_ok_and(|most| most != "65530\n") {
+        eprintln!("skipped: other limits");
+        return Ok(());
+    }
+    let lab = Lab::new();
+    let (mut server, addr) = start_server(&lab)?;
+    let ask = |mut client: TcpStream| {
+        client.set_read_timeout(Some(Duration::from_secs(20)))?;
+        client.write_all(b"??")?;
+        // The other byte stays unread, and makes a reset of the close: so many
+        // in TIME-WAIT would slow down later tests.
+        client.read_exact(&mut [0])?;
+        Ok(client)
+    };
+    let _crowd = (0..16_000)
+        .map(|_| TcpStream::connect(addr).and_then(ask))
+        .collect::<std::io::Result<Vec<_>>>();
+    // Not in turn any more: else it can be the next stack that finds no room.
+    let _burst: Vec<_> = (0..500).map(|_| TcpStream::connect(addr)).collect();
+    assert_eq!(server.exit()?.code(), None, "ended by a signal");
+    Ok(())
 }
 
 /// The stack of a thread that has ended is kept by the C library and used
@@ -700,21 +713,6 @@ fn what_is_not_an_address_is_refused_with_an_example() {
     for addr in ["", "nonsense", "127.0.0.1", "127.0.0.1:99999", "::1", ":1"] {
         run(&[addr]).stderr(contains("such as 127.0.0.1:0"));
     }
-}
-
-#[test]
-fn a_second_argument_is_refused_with_the_usage() {
-    run(&["127.0.0.1:0", "again"])
-        .stderr(contains("usage: lesson-03-threaded [HOST:PORT]"));
-}
-
-#[test]
-#[cfg(unix)]
-fn an_argument_that_is_not_utf8_is_refused_without_a_panic() {
-    use std::os::unix::ffi::OsStrExt;
-    let mut command = assert_cmd::Command::new(server_path());
-    command.arg(std::ffi::OsStr::from_bytes(b"\xff:1"));
-    refused(&mut command);
 }
 
 /// Runs the server with arguments that should end it at once.

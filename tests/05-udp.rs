@@ -96,11 +96,6 @@ fn says_only_where_it_listens(server: &Program, addr: SocketAddr) {
     assert_eq!(String::from_utf8_lossy(&server.stderr()), "");
 }
 
-#[cfg(target_os = "linux")]
-fn lines(output: &[u8]) -> usize {
-    output.iter().filter(|&&byte| byte == b'\n').count()
-}
-
 fn text(size: usize) -> String {
     ('a'..='z').cycle().take(size).collect()
 }
@@ -964,40 +959,12 @@ fn what_is_not_an_address_is_refused_with_an_example() {
 }
 
 #[test]
-fn another_argument_is_refused_with_the_usage() {
-    run(server_path(), &["127.0.0.1:0", "again"])
-        .code(1)
-        .stderr(contains("usage: lesson-05-udp [HOST:PORT]"));
-    let usage = "usage: udp-client [HOST:PORT] [--unconnected]";
-    for args in [
-        ["127.0.0.1:1", "again"].as_slice(),
-        &["127.0.0.1:1", "--connected"],
-        &["127.0.0.1:1", "again", UNCONNECTED],
-    ] {
-        run(client_path(), args).code(1).stderr(contains(usage));
-    }
-}
-
-#[test]
-fn the_choice_can_stand_without_an_address() {
-    // Nothing is typed, so nobody is asked.
-    run(client_path(), &[UNCONNECTED])
-        .code(0)
-        .stdout("send> \n");
-}
-
-#[test]
-#[cfg(unix)]
-fn an_argument_that_is_not_utf8_is_refused_without_a_panic() {
-    use std::ffi::OsStr;
-    use std::os::unix::ffi::OsStrExt;
-    for path in [server_path(), client_path()] {
-        assert_cmd::Command::new(path)
-            .arg(OsStr::from_bytes(b"\xff:1"))
-            .timeout(Duration::from_secs(20))
-            .assert()
+fn anything_but_the_clients_choice_is_refused_with_the_usage() {
+    for choice in ["again", "--connected", ""] {
+        run(client_path(), &["127.0.0.1:1", choice])
             .code(1)
-            .stderr(contains("panicked").not());
+            .stdout("")
+            .stderr("Error: usage: udp-client [HOST:PORT [--unconnected]]\n");
     }
 }
 
@@ -1139,7 +1106,7 @@ fn two_servers_and_one_forged_datagram_never_stop() -> Outcome {
 #[test]
 #[cfg(target_os = "linux")]
 #[ignore = "needs root"]
-fn a_sender_who_cannot_be_answered_is_said_once() -> Outcome {
+fn a_sender_who_cannot_be_answered_is_a_line_each_time() -> Outcome {
     use socket2::{Domain, Protocol, Socket, Type};
     let lab = Lab::new();
     let (mut server, addr) = start_server(&lab)?;
@@ -1157,17 +1124,13 @@ fn a_sender_who_cannot_be_answered_is_said_once() -> Outcome {
     for _ in 0..10 {
         raw.send_to(&datagram, &addr.into())?;
     }
-    let line = server.error_line()?;
-    assert_eq!(
-        line,
-        "cannot answer 127.0.0.1:0: Invalid argument (os error 22); \
-         this is said once"
-    );
-    good_client_is_served(&lab, addr)?;
-    raw.send_to(&datagram, &addr.into())?;
-    good_client_is_served(&lab, addr)?;
-    assert_eq!(lines(&server.stderr()), 1);
-    Ok(())
+    for _ in 0..10 {
+        let line = server.error_line()?;
+        let wanted =
+            "cannot answer 127.0.0.1:0: Invalid argument (os error 22)";
+        assert_eq!(line, wanted);
+    }
+    Ok(good_client_is_served(&lab, addr)?)
 }
 
 // The system calls.
@@ -1259,7 +1222,7 @@ fn from_socket(program: &Program) -> String {
 #[test]
 #[cfg(target_os = "linux")]
 #[ignore = "needs strace"]
-fn a_failing_send_is_said_once_and_hinders_nobody() -> Result {
+fn a_failing_send_is_a_line_and_hinders_nobody() -> Result {
     let lab = Lab::new();
     let fail = "inject=sendto:error=EPERM:when=1..3";
     let options = ["-o", "/dev/null", "-e", "trace=sendto", "-e", fail];
@@ -1269,32 +1232,30 @@ fn a_failing_send_is_said_once_and_hinders_nobody() -> Result {
         a.send(text)?;
     }
     a.expect("4")?;
-    let line = server.error_line()?;
-    assert!(line.starts_with("cannot answer 127.0.0.1:"), "{line}");
-    assert!(line.ends_with("(os error 1); this is said once"), "{line}");
-    assert_eq!(lines(&server.stderr()), 1);
+    for _ in 0..3 {
+        let line = server.error_line()?;
+        assert!(line.starts_with("cannot answer 127.0.0.1:"), "{line}");
+        assert!(line.ends_with("(os error 1)"), "{line}");
+    }
     Ok(())
 }
 
 #[test]
 #[cfg(target_os = "linux")]
 #[ignore = "needs strace"]
-fn a_failing_receive_is_said_once_and_tried_again_after_a_pause() -> Result {
+fn a_failing_receive_is_said_and_tried_again_after_a_pause() -> Result {
     let lab = Lab::new();
-    let fail = "inject=recvfrom:error=ENOMEM:when=1..3";
+    let fail = "inject=recvfrom:error=ENOMEM:when=1..2";
     let options = ["-e", "trace=recvfrom,/nanosleep", "-e", fail];
     let mut server = traced(&lab, &options, server_path(), &["127.0.0.1:0"])?;
     let addr = server.wait_until_listening()?;
     good_client_is_served(&lab, addr)?;
-    server.expect_error("cannot receive, trying again: ")?;
-    let flow = "recvfrom clock_nanosleep ".repeat(3) + "recvfrom";
+    for _ in 0..2 {
+        server.expect_error("cannot receive, trying again: ")?;
+    }
+    let flow = "recvfrom clock_nanosleep ".repeat(2) + "recvfrom";
     let calls = calls(&server).join(" ");
     assert!(calls.starts_with(&flow), "{calls}");
-    let complained = server.stderr();
-    let said = String::from_utf8_lossy(&complained)
-        .matches("cannot receive")
-        .count();
-    assert_eq!(said, 1);
     Ok(())
 }
 

@@ -29,9 +29,9 @@ use anyhow::{anyhow, bail};
 mod listener;
 
 const DEFAULT_ADDR: &str = "127.0.0.1:9006";
-const USAGE: &str = "usage: lesson-02-reuse-addr [HOST:PORT [--no-reuse]]";
 const HINT: &str = "give a free HOST:PORT of this machine, \
     such as 127.0.0.1:0, which stands for any free one";
+const USAGE: &str = "usage: lesson-02-reuse-addr [HOST:PORT [--no-reuse]]";
 const IN_USE: &str = " (another program has it: stop that; or an earlier \
     server left a connection in TIME-WAIT: wait a minute or two)";
 const BUFFER_SIZE: usize = 1024;
