@@ -14,7 +14,7 @@ pub fn listens() -> Vec<Telling> {
             "The server listens",
             "The four calls of one line of Rust, and then it waits.",
         )
-        .rust("TcpListener::bind(&*addr); listener.accept()")
+        .rust("TcpListener::bind(&addr); listener.accept()")
         .python("server.bind(addr); server.listen(); server.accept()")
         .call("server", "socket")
         .call("server", "setsockopt")
@@ -29,7 +29,7 @@ pub fn connects(actor: &str, title: &str, text: &str) -> Telling {
     // A client with threads calls them `probe's socket` and the like.
     let client = actor.split('\'').next().unwrap_or(actor);
     step(title, text)
-        .rust("TcpStream::connect(&*addr)")
+        .rust("TcpStream::connect(&addr)")
         .python("client.connect((\"127.0.0.1\", 9006))")
         .call(actor, "socket")
         .begin(actor, "connect")

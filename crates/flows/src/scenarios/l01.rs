@@ -30,7 +30,7 @@ fn conversation(play: &mut Play) -> Result<()> {
                  first one free after the keyboard, the screen and the \
                  errors. It has no address yet, and nothing is sent.",
             )
-            .rust("TcpListener::bind(&*addr)")
+            .rust("TcpListener::bind(&addr)")
             .python("server = socket.socket(AF_INET, SOCK_STREAM)")
             .call("server", "socket")
             .passes(
@@ -44,7 +44,7 @@ fn conversation(play: &mut Play) -> Result<()> {
                 "Rust's standard library allows the address to be used again \
                  soon after a restart. Lesson 02 gives this option a chapter.",
             )
-            .rust("TcpListener::bind(&*addr)")
+            .rust("TcpListener::bind(&addr)")
             .python("server.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)")
             .call("server", "setsockopt"),
             step(
@@ -52,7 +52,7 @@ fn conversation(play: &mut Play) -> Result<()> {
                 "The port is reserved now. Nobody can connect to it yet: a \
                  SYN would be answered with a reset.",
             )
-            .rust("TcpListener::bind(&*addr)")
+            .rust("TcpListener::bind(&addr)")
             .python("server.bind((\"127.0.0.1\", 9006))")
             .call("server", "bind"),
             step(
@@ -61,7 +61,7 @@ fn conversation(play: &mut Play) -> Result<()> {
                  number is the backlog: how many finished connections may \
                  wait until the program accepts them.",
             )
-            .rust("TcpListener::bind(&*addr)")
+            .rust("TcpListener::bind(&addr)")
             .python("server.listen(5)")
             .call("server", "listen"),
             step(
@@ -90,7 +90,7 @@ fn conversation(play: &mut Play) -> Result<()> {
                 "The same call as in the server. A socket is not a server's \
                  or a client's until the next call.",
             )
-            .rust("TcpStream::connect(&*addr)")
+            .rust("TcpStream::connect(&addr)")
             .python("client = socket.socket(AF_INET, SOCK_STREAM)")
             .call("client", "socket")
             .passes(
@@ -106,7 +106,7 @@ fn conversation(play: &mut Play) -> Result<()> {
                  kernel answers that. The server program does nothing in all \
                  this: it still sleeps in accept. Then connect returns.",
             )
-            .rust("TcpStream::connect(&*addr)")
+            .rust("TcpStream::connect(&addr)")
             .python("client.connect((\"127.0.0.1\", 9006))")
             .begin("client", "connect")
             .packet("client", Client, "SYN", HANDSHAKE)

@@ -10,7 +10,7 @@ use crate::Side::Client;
 use crate::play::{at_client, at_server, listener, step};
 
 const LESSON: &str = "lesson-04-thread-pool";
-/// So long that no read deadline strikes while it is recorded.
+/// So long that no read times out while it is recorded.
 const DEADLINE: &[&str] = &["600000"];
 
 pub(super) const FIVE_CLIENTS: Scenario = Scenario {
@@ -71,10 +71,10 @@ fn five_clients(play: &mut Play) -> Result<()> {
                 step(
                     &format!("Worker {number} takes it"),
                     "The main thread puts the connection into the pool's \
-                     queue, and a worker takes it out: it sets its deadlines, \
+                     queue, and a worker takes it out: it sets its timeouts, \
                      and waits for the client.",
                 )
-                .rust("pool.submit(move || serve(&stream, peer, deadline))")
+                .rust("pool.submit(move || serve(&stream, peer, timeout))")
                 .python("pool.submit(serve, conn, addr)")
                 .call("server", "accept4")
                 .call("server", "accept4")
@@ -142,10 +142,10 @@ fn five_clients(play: &mut Play) -> Result<()> {
             ),
             step(
                 "The same worker takes client 5",
-                "It sets its deadlines on the next connection, as before.",
+                "It sets its timeouts on the next connection, as before.",
             )
-            .rust("stream.set_read_timeout(Some(deadline))")
-            .python("conn.settimeout(deadline)")
+            .rust("stream.set_read_timeout(Some(timeout))")
+            .python("conn.settimeout(timeout)")
             .call("worker 1", "setsockopt")
             .call("worker 1", "setsockopt"),
             echoes(

@@ -35,7 +35,7 @@ fn listens() -> Vec<Telling> {
             "Two calls, and no listen: there is no connection that somebody \
              could wait for.",
         )
-        .rust("UdpSocket::bind(&*addr)")
+        .rust("UdpSocket::bind(&addr)")
         .python("server.bind((\"127.0.0.1\", 9006))")
         .call("server", "socket")
         .call("server", "bind"),
