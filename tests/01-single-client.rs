@@ -630,6 +630,31 @@ fn end_of_input_after_the_server_has_gone_is_still_a_success() -> Result {
 }
 
 #[test]
+fn a_close_with_unread_bytes_loses_what_was_written() -> Result {
+    let lab = Lab::new();
+    let path = harness::example("lesson-01-single-client", "close-unread")?;
+    let mut scene =
+        Transcript::new(&lab, "01-close", ([127, 0, 0, 1], 9006).into());
+    for (name, args, complete) in [
+        ("unread", &[][..], false),
+        ("unread-cure", &["--cure"], true),
+    ] {
+        let mut example = lab.start(name, &path, args)?;
+        let line = example.line()?;
+        assert_eq!(line.starts_with("1048576 of"), complete, "{line}");
+        assert_eq!(line.ends_with("the end of the stream"), complete, "{line}");
+        example.expect_exit(0)?;
+        let words = [
+            "cargo run -p lesson-01-single-client --example close-unread",
+            " -- --cure",
+        ];
+        let command = words[..=args.len()].concat();
+        scene.terminal(name, &command, &example);
+    }
+    scene.check()
+}
+
+#[test]
 fn a_killed_server_reads_as_closed() -> Result {
     let lab = Lab::new();
     let (mut server, addr) = start_server(&lab)?;

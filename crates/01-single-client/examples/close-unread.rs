@@ -30,7 +30,7 @@ fn main() -> io::Result<()> {
     print!("{} of {} bytes arrived, then ", arrived.len(), ANSWER.len());
     match end {
         Ok(_) => println!("the end of the stream"),
-        Err(error) => println!("an error: {error}"),
+        Err(error) => println!("{error}"),
     }
     Ok(())
 }
