@@ -15,6 +15,7 @@ use course::{
     Build, Exercise, Options, Report, Target, check, exercises, find, section,
 };
 use harness::{Lab, Result, Transcript};
+use predicates::function::function;
 use predicates::prelude::*;
 use predicates::str::contains;
 
@@ -38,7 +39,10 @@ fn all() -> Vec<Exercise> {
 /// The folder of the examples, all built.
 fn examples() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    let build = || course::compile(&["--examples"], false).unwrap();
+    let build = || {
+        course::write_mistakes().unwrap_or_else(|error| panic!("{error:#}"));
+        course::compile(&["--examples"], false).unwrap()
+    };
     BUILT.get_or_init(build).join("examples")
 }
 
@@ -109,7 +113,7 @@ fn mistakes() -> &'static [(Exercise, String, Report)] {
             found.extend(shown.map(|mistake| (exercise.clone(), mistake)));
         }
         side_by_side(AT_ONCE, &found, |(exercise, mistake)| {
-            let target = example(&mistake.example);
+            let target = example(&mistake.example());
             let report = check(exercise, &target, options(7, IMPATIENT));
             (exercise.clone(), mistake.id.clone(), report)
         })
@@ -174,31 +178,26 @@ fn each_mistake_gets_exactly_its_own_diagnosis() {
 }
 
 #[test]
+fn each_mistake_fits_its_solution_and_compiles() {
+    examples();
+}
+
+#[test]
 fn each_mistake_is_close_to_the_solution() {
-    for (exercise, id, _) in mistakes() {
-        let read = |name: &str| {
-            let folder = harness::root().join("crates/exercises/examples");
-            fs::read_to_string(folder.join(name)).unwrap()
-        };
-        let solution = read(&format!("{}.rs", exercise.stem()));
-        let mistake = read(&format!("{}-{id}.rs", exercise.stem()));
-        let lines = |text: &str| {
-            text.lines()
-                .filter(|line| !line.starts_with("//!"))
-                .map(|line| line.trim().to_owned())
-                .fold(BTreeMap::<_, i32>::new(), |mut lines, line| {
-                    *lines.entry(line).or_default() += 1;
-                    lines
-                })
-        };
-        let (solution, mistake) = (lines(&solution), lines(&mistake));
-        let only = |a: &BTreeMap<String, i32>, b: &BTreeMap<String, i32>| {
-            a.iter()
-                .map(|(line, n)| (n - b.get(line).unwrap_or(&0)).max(0))
-                .sum::<i32>()
-        };
-        let far = only(&mistake, &solution).max(only(&solution, &mistake));
-        assert!(far <= 6, "{}-{id}: {far} lines", exercise.stem());
+    for exercise in all() {
+        for mistake in exercise.mistakes().unwrap() {
+            let difference = mistake.difference().unwrap();
+            let changed = |sign| {
+                let lines =
+                    difference.lines().skip_while(|l| !l.starts_with('@'));
+                let title = format!("{sign}//!");
+                lines
+                    .filter(|l| l.starts_with(sign) && !l.starts_with(&title))
+                    .count()
+            };
+            let (gone, new) = (changed('-'), changed('+'));
+            assert!(gone.max(new) <= 6, "{}: -{gone} +{new}", mistake.file());
+        }
     }
 }
 
@@ -732,7 +731,7 @@ fn help_says_what_each_command_does() {
 }
 
 #[test]
-fn a_demonstration_lists_the_mistakes_and_shows_one() {
+fn a_demonstration_lists_the_mistakes_and_shows_one_before_its_diagnosis() {
     course()
         .args(["demo", "3"])
         .assert()
@@ -742,7 +741,15 @@ fn a_demonstration_lists_the_mistakes_and_shows_one() {
         .args(["demo", "3", "not-shared"])
         .assert()
         .success()
-        .stdout(contains("Each client counts alone"));
+        .stdout(function(|text: &str| {
+            let [file, change, title] = [
+                "03-threaded/not-shared.diff\n",
+                "\n-    let tally = ",
+                "\nEach client counts alone\n",
+            ]
+            .map(|part| text.find(part));
+            file.is_some() && file < change && change < title
+        }));
 }
 
 #[test]
@@ -949,8 +956,8 @@ fn a_hundred_times_under_load_nothing_changes() {
             runs.push((seed, exercise.clone(), solution, None));
             let mistakes = exercise.mistakes().unwrap().into_iter();
             for mistake in mistakes.filter(|m| shows_here(&m.id)) {
-                let id = Some(mistake.id);
-                runs.push((seed, exercise.clone(), mistake.example, id));
+                let example = mistake.example();
+                runs.push((seed, exercise.clone(), example, Some(mistake.id)));
             }
         }
     }

@@ -200,7 +200,7 @@ pub fn demo(
     let exercise = course::find(name)?;
     let mistakes = exercise.mistakes()?;
     if mistakes.is_empty() {
-        bail!("there are no examples here, so there is nothing to show");
+        bail!("there are no mistakes here, so there is nothing to show");
     }
     let Some(id) = id else {
         println!("Mistakes in exercise {}:\n", exercise.stem());
@@ -218,8 +218,9 @@ pub fn demo(
         let ids = ids.join("\n  ");
         bail!("{} has no mistake {id}; it has\n  {ids}", exercise.stem());
     };
-    println!("{}\n", mistake.file());
-    let target = course::build_example(&mistake.example, false)
+    course::write_mistakes()?;
+    println!("{}\n\n{}", mistake.file(), mistake.coloured()?);
+    let target = course::build_example(&mistake.example(), false)
         .map_err(anyhow::Error::msg)?;
     one_check(&exercise, Some(&target), options);
     Ok(ExitCode::SUCCESS)

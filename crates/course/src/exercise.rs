@@ -7,33 +7,18 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::check::{self, Check, Options, Report, Target};
+use crate::mistake::{self, Mistake};
 use crate::{page, scripts};
 
 const PACKAGE: &str = "exercises";
 const STUBS: &str = "crates/exercises/src/bin";
-const EXAMPLES: &str = "crates/exercises/examples";
+pub(crate) const EXAMPLES: &str = "crates/exercises/examples";
 
 /// An exercise: a stub, a page, a script.
 #[derive(Clone)]
 pub struct Exercise {
     stem: String,
     pub(crate) script: fn(&mut Check) -> check::Result,
-}
-
-/// An example with a mistake that the checker recognises.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mistake {
-    /// The diagnosis that it must get.
-    pub id: String,
-    /// The example's name.
-    pub example: String,
-}
-
-impl Mistake {
-    /// The file, from the root of the repository.
-    pub fn file(&self) -> String {
-        format!("{EXAMPLES}/{}.rs", self.example)
-    }
 }
 
 /// What became of a learner's file.
@@ -73,9 +58,7 @@ pub fn build_and_check(
 /// # Errors
 /// If the folder of the stubs cannot be read, or a stub has no script.
 pub fn exercises() -> Result<Vec<Exercise>> {
-    let mut stems = names(STUBS)?;
-    stems.sort();
-    stems
+    names(STUBS, "rs")?
         .into_iter()
         .map(|stem| {
             let script = scripts::of(&stem)
@@ -160,24 +143,12 @@ impl Exercise {
         Ok(target(path.join(&self.stem)))
     }
 
-    /// The typical mistakes among the examples; none if there are no examples.
+    /// Its typical mistakes; none if there is no folder of them.
     ///
     /// # Errors
-    /// If the folder of the examples cannot be read.
+    /// If the folder cannot be read.
     pub fn mistakes(&self) -> Result<Vec<Mistake>> {
-        if !harness::root().join(EXAMPLES).is_dir() {
-            return Ok(Vec::new());
-        }
-        let prefix = format!("{}-", self.stem);
-        let mut found: Vec<_> = names(EXAMPLES)?
-            .into_iter()
-            .filter_map(|example| {
-                let id = example.strip_prefix(&prefix)?.to_owned();
-                Some(Mistake { id, example })
-            })
-            .collect();
-        found.sort_by(|a, b| a.id.cmp(&b.id));
-        Ok(found)
+        mistake::mistakes(&self.stem)
     }
 }
 
@@ -268,7 +239,7 @@ pub(crate) fn again(
     match (source(exercise, target), target) {
         (_, Target::At(addr)) => ("check", format!(" --at {addr}"), none()),
         (Source::Example(name), _) => {
-            let prefix = format!("{}-", exercise.stem);
+            let prefix = format!("{}{}-", mistake::PREFIX, exercise.stem);
             let id = name.strip_prefix(&prefix).unwrap_or(&name);
             ("demo", format!(" {id}"), none())
         }
@@ -307,15 +278,18 @@ fn quoted(word: &OsString) -> String {
     }
 }
 
-/// The names of the Rust files in a folder.
-fn names(folder: &str) -> Result<Vec<String>> {
+/// The names of the files in a folder that end in `.extension`, without it.
+pub(crate) fn names(folder: &str, extension: &str) -> Result<Vec<String>> {
     let path = harness::root().join(folder);
     let entries = fs::read_dir(&path)
         .with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(entries
+    let mut names: Vec<_> = entries
         .filter_map(|entry| {
             let name = entry.ok()?.file_name().into_string().ok()?;
-            Some(name.strip_suffix(".rs")?.to_owned())
+            let (name, end) = name.rsplit_once('.')?;
+            (end == extension).then(|| name.to_owned())
         })
-        .collect())
+        .collect();
+    names.sort();
+    Ok(names)
 }

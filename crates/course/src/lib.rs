@@ -7,14 +7,15 @@
 
 mod check;
 mod exercise;
+mod mistake;
 mod page;
 mod scripts;
 mod show;
 
 pub use check::{Diagnosis, Options, Report, Skipped, Target, check};
 pub use exercise::{
-    Build, Exercise, Mistake, build_and_check, build_example, compile,
-    exercises, find,
+    Build, Exercise, build_and_check, build_example, compile, exercises, find,
 };
+pub use mistake::{Mistake, write_mistakes};
 pub use page::{Section, section};
 pub use show::{show, state, summary};

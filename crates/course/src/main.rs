@@ -40,7 +40,7 @@ enum Action {
     ///
     /// With a command behind `--`, the files among its words are watched.
     Watch(Watched),
-    /// Show a typical mistake being diagnosed; without an id, list them
+    /// Show a typical mistake and its diagnosis; without an id, list them
     Demo {
         /// The exercise: its number or name
         exercise: String,
@@ -59,6 +59,9 @@ enum Action {
     },
     /// Build the book and open it, or say where it is
     Book,
+    /// Write the programs of the mistakes to where Cargo finds them
+    #[command(hide = true)]
+    Mistakes,
 }
 
 #[derive(Args)]
@@ -149,6 +152,9 @@ fn main() -> ExitCode {
             commands::report(markdown, how.options())
         }
         Some(Action::Book) => commands::book(),
+        Some(Action::Mistakes) => {
+            course::write_mistakes().map(|()| ExitCode::SUCCESS)
+        }
     };
     result.unwrap_or_else(|error| {
         eprintln!("{error:#}");
