@@ -579,8 +579,7 @@ fn what_a_failed_check_says_fits_into_80_columns_and_is_all_there() {
     for (exercise, id, report) in mistakes() {
         let text = shown(exercise, report);
         for line in text.lines().filter(|l| !l.contains("cargo run")) {
-            let columns: usize =
-                line.chars().map(|c| 1 + usize::from(c >= '\u{1100}')).sum();
+            let columns = textwrap::core::display_width(line);
             assert!(columns <= 80, "{columns}: {line}");
         }
         if report.diagnosis.is_none() && !report.skipped.is_empty() {

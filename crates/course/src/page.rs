@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use crate::show;
+
 /// The page of what all exercises have in common.
 pub(crate) const CONTRACT: &str = "contract";
 /// What a page's text is wrapped at.
@@ -87,22 +89,14 @@ fn plain(markdown: &str) -> String {
 }
 
 fn wrap(paragraph: &str, out: &mut String) {
+    // Of nothing, textwrap makes one empty line.
+    if paragraph.is_empty() {
+        return;
+    }
     let text = without_targets(paragraph);
     let indent = if text.starts_with("- ") { "  " } else { "" };
-    let mut line = String::new();
-    for word in text.split_whitespace() {
-        let length = line.chars().count() + 1 + word.chars().count();
-        if !line.is_empty() && length > WIDTH - 2 {
-            out.push_str(&format!("{line}\n"));
-            line = format!("{indent}{word}");
-        } else {
-            if !line.is_empty() {
-                line.push(' ');
-            }
-            line.push_str(word);
-        }
-    }
-    if !line.is_empty() {
+    let options = show::options(WIDTH).subsequent_indent(indent);
+    for line in textwrap::wrap(&text, options) {
         out.push_str(&format!("{line}\n"));
     }
 }

@@ -4,12 +4,16 @@ use std::fmt::Write;
 
 use anstyle::{AnsiColor, Style};
 use harness::{Event, Fault, What, quote};
+use textwrap::WordSplitter;
+use textwrap::core::{Word, display_width};
 
 use crate::check::{Diagnosis, Report, Target};
 use crate::exercise::{again, by_hand, next};
 use crate::{Build, Exercise, Section, page, section};
 
 const COLUMNS: usize = 80;
+/// What is left of a line that is cut ends so.
+const DOTS: &str = "...";
 /// How many events of the timeline are shown: the last ones.
 const EVENTS: usize = 24;
 /// How many lines of standard error are shown of a program that has ended, and
@@ -134,9 +138,7 @@ fn failed(
     diagnosis: &Diagnosis,
 ) {
     let _ = writeln!(out);
-    for line in wrapped(&sentence(diagnosis), 2) {
-        let _ = writeln!(out, "{line}");
-    }
+    wrapped(out, &sentence(diagnosis), "  ");
     let exited = matches!(diagnosis.fault, Fault::Exited { .. });
     complaint(out, &diagnosis.complaint, exited);
     timeline(out, &report.timeline);
@@ -243,9 +245,7 @@ fn complaint(out: &mut String, stderr: &str, exited: bool) {
     let _ = writeln!(out, "  {head}\n");
     let skipped = lines.len().saturating_sub(most);
     for line in &lines[skipped..] {
-        for line in wrapped(line, 4) {
-            let _ = writeln!(out, "{}", cut(&line, COLUMNS));
-        }
+        wrapped(out, line, "    ");
     }
 }
 
@@ -268,7 +268,7 @@ fn timeline(out: &mut String, events: &[Event]) {
     for event in shown {
         let at = event.at.as_secs_f64();
         let line = format!("  {at:6.3}  {:width$}  {}", event.who, event.what);
-        let _ = writeln!(out, "{}", cut(&line, COLUMNS));
+        let _ = writeln!(out, "{}", cut(&line));
     }
 }
 
@@ -312,47 +312,43 @@ fn footer(out: &mut String, exercise: &Exercise, report: &Report, read: &str) {
     }
 }
 
-/// Lines of at most 80 columns; a word that is longer than a line is cut.
-fn wrapped(text: &str, indent: usize) -> Vec<String> {
-    let empty = " ".repeat(indent);
-    let mut lines = Vec::new();
-    let mut line = empty.clone();
-    for word in text.split(' ') {
-        let starts = line == empty;
-        if !starts && columns(&line) + 1 + columns(word) > COLUMNS {
-            lines.push(std::mem::replace(&mut line, empty.clone()));
-        } else if !starts {
-            line.push(' ');
-        }
-        for c in word.chars() {
-            line.push(c);
-            if columns(&line) > COLUMNS {
-                line.pop();
-                lines.push(std::mem::replace(&mut line, empty.clone()));
-                line.push(c);
-            }
-        }
+fn wrapped(out: &mut String, text: &str, indent: &str) {
+    let options = options(COLUMNS)
+        .initial_indent(indent)
+        .subsequent_indent(indent);
+    for line in textwrap::wrap(text, options) {
+        let _ = writeln!(out, "{line}");
     }
-    lines.push(line);
-    lines
 }
 
-/// At most `width` columns of `line`.
-fn cut(line: &str, width: usize) -> String {
-    if columns(line) <= width {
+/// Lines of at most `width` columns; only a word that is longer than a line is
+/// broken.
+pub(crate) fn options(width: usize) -> textwrap::Options<'static> {
+    textwrap::Options::new(width).word_splitter(WordSplitter::NoHyphenation)
+}
+
+/// One line of at most 80 columns.
+fn cut(line: &str) -> String {
+    if display_width(line) <= COLUMNS {
         return line.to_owned();
     }
-    let mut out = String::new();
-    for c in line.chars() {
-        if columns(&out) + columns(c.encode_utf8(&mut [0; 4])) > width - 3 {
-            break;
-        }
-        out.push(c);
-    }
-    out + "..."
+    let word = Word::from(line);
+    let mut pieces = word.break_apart(COLUMNS - DOTS.len());
+    pieces.next().map_or("", |piece| piece.word).to_owned() + DOTS
 }
 
-/// How wide a terminal shows it: East Asian characters take two columns.
-fn columns(text: &str) -> usize {
-    text.chars().map(|c| 1 + usize::from(c >= '\u{1100}')).sum()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arrows_and_quotes_take_one_column_and_chinese_two() {
+        let arrows = "→ “”".repeat(20);
+        assert_eq!(cut(&arrows), arrows);
+        let chinese = "你".repeat(41);
+        assert_eq!(cut(&chinese), "你".repeat(38) + DOTS);
+        let mut out = String::new();
+        wrapped(&mut out, &chinese, "  ");
+        assert_eq!(out, format!("  {}\n  你你\n", "你".repeat(39)));
+    }
 }
