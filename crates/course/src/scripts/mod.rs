@@ -8,11 +8,17 @@
 
 use crate::check::{Check, Result};
 
+#[path = "02-reuse-addr.rs"]
 mod reuse_addr;
+#[path = "01-single-client.rs"]
 mod single_client;
+#[path = "06-socketserver.rs"]
 mod socketserver;
+#[path = "04-thread-pool.rs"]
 mod thread_pool;
+#[path = "03-threaded.rs"]
 mod threaded;
+#[path = "05-udp.rs"]
 mod udp;
 
 /// The script for the exercise with that stem.
