@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -12,7 +13,8 @@ use std::{env, fs, thread};
 
 use assert_cmd::cargo::cargo_bin;
 use course::{
-    Build, Exercise, Options, Report, Target, check, exercises, find, section,
+    Build, Exercise, Options, Origin, Report, Target, check, exercises, find,
+    section,
 };
 use harness::{Lab, Result, Transcript};
 use predicates::function::function;
@@ -46,15 +48,18 @@ fn examples() -> PathBuf {
     BUILT.get_or_init(build).join("examples")
 }
 
+fn path(example: &str) -> OsString {
+    let name = format!("{example}{}", env::consts::EXE_SUFFIX);
+    examples().join(name).into()
+}
+
 fn example(name: &str) -> Target {
     command(name, &[])
 }
 
-fn command(name: &str, words: &[&str]) -> Target {
-    let name = format!("{name}{}", env::consts::EXE_SUFFIX);
-    let program = examples().join(name).into_os_string();
+fn command(example: &str, words: &[&str]) -> Target {
     let words = words.iter().map(Into::into);
-    Target::Command(std::iter::once(program).chain(words).collect())
+    Target::command(std::iter::once(path(example)).chain(words).collect())
 }
 
 fn shown(exercise: &Exercise, report: &Report) -> String {
@@ -113,7 +118,10 @@ fn mistakes() -> &'static [(Exercise, String, Report)] {
             found.extend(shown.map(|mistake| (exercise.clone(), mistake)));
         }
         side_by_side(AT_ONCE, &found, |(exercise, mistake)| {
-            let target = example(&mistake.example());
+            let target = Target::Program {
+                words: vec![path(&mistake.example())],
+                origin: Origin::Mistake(mistake.clone()),
+            };
             let report = check(exercise, &target, options(7, IMPATIENT));
             (exercise.clone(), mistake.id.clone(), report)
         })
@@ -360,11 +368,8 @@ fn no_process_is_left_behind() {
         ("is-a-daemon", Some("leaves-children")),
         ("takes-children-along", None),
     ] {
-        let Target::Command(words) = command("hostile", &[mode]) else {
-            continue;
-        };
-        let words = ["env".into(), mark.into()].into_iter().chain(words);
-        let target = Target::Command(words.collect());
+        let words = ["env".into(), mark.into(), path("hostile"), mode.into()];
+        let target = Target::command(words.into());
         let report = check(&exercise, &target, options(1, PATIENT));
         let text = shown(&exercise, &report);
         assert_eq!(id(&report), wanted, "{mode}: {text}");
@@ -377,7 +382,7 @@ fn no_process_is_left_behind() {
 fn a_failing_accept_ends_neither_the_solution_nor_the_stub_of_exercise_03()
 -> Result {
     let lab = Lab::new();
-    let program = PathBuf::from(solution("03-threaded"));
+    let program = PathBuf::from(path("03-threaded"));
     let mut server = lab.start("server", &program, &["127.0.0.1:0"])?;
     let addr = server.wait_until_listening()?;
     harness::proc::leave_descriptors(server.id(), 0).unwrap();
@@ -397,7 +402,7 @@ fn a_failing_accept_ends_neither_the_solution_nor_the_stub_of_exercise_03()
     if !exercise.is_untouched() {
         return Ok(());
     }
-    let Ok(Target::Command(words)) = exercise.build(false) else {
+    let Ok(Target::Program { words, .. }) = exercise.build(false) else {
         return Ok(());
     };
     let program = PathBuf::from(&words[0]);
@@ -426,7 +431,7 @@ fn odd_but_correct_programs_pass() {
 fn a_python_program_passes() {
     let exercise = find("3").unwrap();
     let file = harness::root().join("crates/exercises/examples/03-threaded.py");
-    let target = Target::Command(vec!["python3".into(), file.into()]);
+    let target = Target::command(vec!["python3".into(), file.into()]);
     for seed in 1..=5 {
         let report = check(&exercise, &target, options(seed, PATIENT));
         let text = shown(&exercise, &report);
@@ -474,7 +479,7 @@ fn a_near_miss_does_not_get_the_name_of_another_mistake() {
     let target = |name: &str| {
         let file = harness::root().join(file);
         let words = ["python3".into(), file.into(), name.into()];
-        Target::Command(words.into())
+        Target::command(words.into())
     };
     let wrong =
         side_by_side(AT_ONCE, &NEAR_MISSES, |(number, name, wanted)| {
@@ -498,7 +503,8 @@ fn a_near_miss_does_not_get_the_name_of_another_mistake() {
 #[test]
 fn a_program_that_does_not_compile_is_said_to_be_so() {
     let exercise = find("3").unwrap();
-    let said = course::build_example("no-such-example", false).unwrap_err();
+    let targets = ["--example", "no-such-example"];
+    let said = course::compile(&targets, false).unwrap_err();
     assert!(said.contains("no-such-example"), "{said}");
     let build = Build::NotCompiling(said.clone());
     let text = course::show(&exercise, &build);
@@ -513,7 +519,7 @@ fn a_program_that_does_not_compile_is_said_to_be_so() {
 #[test]
 fn a_program_that_does_not_exist_is_said_to_be_missing() {
     let exercise = find("3").unwrap();
-    let target = Target::Command(vec!["no-such-program".into()]);
+    let target = Target::command(vec!["no-such-program".into()]);
     let report = check(&exercise, &target, options(1, PATIENT));
     assert_eq!(id(&report), Some("cannot-start"));
     let text = shown(&exercise, &report);
@@ -525,10 +531,7 @@ fn a_server_that_runs_already_is_checked_and_what_needs_a_restart_skipped()
 -> Result {
     let lab = Lab::new();
     for exercise in all() {
-        let Target::Command(words) = example(exercise.stem()) else {
-            continue;
-        };
-        let program = PathBuf::from(&words[0]);
+        let program = PathBuf::from(path(exercise.stem()));
         let mut server = lab.start("server", &program, &["127.0.0.1:0"])?;
         let target = Target::At(server.wait_until_listening()?);
         let report = check(&exercise, &target, options(1, PATIENT));
@@ -634,16 +637,9 @@ fn course() -> assert_cmd::Command {
     command
 }
 
-fn solution(stem: &str) -> std::ffi::OsString {
-    match example(stem) {
-        Target::Command(mut words) => words.remove(0),
-        Target::At(_) => unreachable!(),
-    }
-}
-
 #[test]
 fn a_check_exits_with_0_or_1_and_a_wrong_command_line_with_2() {
-    let program = solution("05-udp");
+    let program = path("05-udp");
     course()
         .args(["check", "5", "--"])
         .arg(&program)
@@ -683,16 +679,23 @@ fn a_pass_ends_with_the_next_step() {
     };
     // As if the stub had passed.
     let folder = examples().parent().unwrap().join("05-udp");
-    let text = shown(Target::Command(vec![folder.into()]));
+    let text = shown(Target::Program {
+        words: vec![folder.into()],
+        origin: Origin::Stub,
+    });
     assert!(text.ends_with("\nNext     cargo course\n"), "{text}");
     for other in [
-        Target::Command(vec!["./server".into()]),
+        Target::command(vec!["./server".into()]),
         Target::At("127.0.0.1:9006".parse().unwrap()),
     ] {
         let text = shown(other);
         assert!(text.ends_with("Rust stubs only, not this program)\n"));
     }
-    let text = shown(target);
+    let mistake = exercise.mistakes().unwrap().remove(0);
+    let text = shown(Target::Program {
+        words: vec![],
+        origin: Origin::Mistake(mistake),
+    });
     assert!(!text.contains("Next"), "{text}");
 }
 
@@ -700,18 +703,18 @@ fn a_pass_ends_with_the_next_step() {
 fn without_a_terminal_there_is_no_colour() {
     course()
         .args(["check", "5", "--"])
-        .arg(solution("05-udp"))
+        .arg(path("05-udp"))
         .assert()
         .stdout(contains("\x1b").not());
     course()
         .args(["check", "5", "--"])
-        .arg(solution("05-udp"))
+        .arg(path("05-udp"))
         .env("CLICOLOR_FORCE", "1")
         .assert()
         .stdout(contains("\x1b"));
     course()
         .args(["check", "5", "--"])
-        .arg(solution("05-udp"))
+        .arg(path("05-udp"))
         .env("NO_COLOR", "1")
         .assert()
         .stdout(contains("\x1b").not());
@@ -798,7 +801,7 @@ fn ctrl_c_ends_a_watch_and_what_it_checks() -> Result {
     fs::create_dir_all(&folder).unwrap();
     // Its time of change is looked at, and it is run: a copy will do.
     let watched = folder.join("hostile");
-    fs::copy(solution("hostile"), &watched).unwrap();
+    fs::copy(path("hostile"), &watched).unwrap();
     let program = watched.to_str().unwrap();
     let args = ["watch", "3", "--timeout", "19", "--", program, "hangs"];
     let mut watch = lab.start("watch", cargo_bin!("course"), &args)?;
@@ -864,7 +867,7 @@ fn session(lab: &Lab) -> String {
 fn each_page_shows_a_recorded_session() -> Result {
     for exercise in all() {
         let lab = Lab::new();
-        let path = PathBuf::from(solution(exercise.stem()));
+        let path = PathBuf::from(path(exercise.stem()));
         let mut program = lab.start("program", &path, &["127.0.0.1:0"])?;
         let addr = program.wait_until_listening()?;
         match exercise.stem() {

@@ -12,8 +12,8 @@ use harness::{
 
 use socket2::Socket;
 
-use crate::Exercise;
 use crate::page::CONTRACT;
+use crate::{Exercise, Mistake};
 
 /// The name of the checked program in the timeline.
 const PROGRAM: &str = "program";
@@ -40,10 +40,37 @@ const DEFAULT_PORT: u16 = 9006;
 /// What is checked.
 #[derive(Clone, Debug)]
 pub enum Target {
-    /// A program and its first arguments; the address comes behind them.
-    Command(Vec<OsString>),
+    /// A program that the checker starts.
+    Program {
+        /// It, and its first arguments; the address comes behind them.
+        words: Vec<OsString>,
+        /// Where it comes from.
+        origin: Origin,
+    },
     /// A server that runs already.
     At(SocketAddr),
+}
+
+/// Where a program comes from. What a report says of how to go on depends on
+/// it.
+#[derive(Clone, Debug)]
+pub enum Origin {
+    /// The learner's stub.
+    Stub,
+    /// A demonstration.
+    Mistake(Mistake),
+    /// A command line.
+    Command,
+}
+
+impl Target {
+    /// The command line of a program; the address comes behind it.
+    pub fn command(words: Vec<OsString>) -> Self {
+        Self::Program {
+            words,
+            origin: Origin::Command,
+        }
+    }
 }
 
 /// How it is checked.
@@ -319,7 +346,7 @@ impl Check {
 
     /// True if the checker started the program.
     pub(crate) fn is_ours(&self) -> bool {
-        matches!(self.target, Target::Command(_))
+        matches!(self.target, Target::Program { .. })
     }
 
     pub(crate) fn rng(&mut self) -> &mut fastrand::Rng {
@@ -433,7 +460,7 @@ impl Check {
 
     /// Starts the program on `addr`, and does not wait for anything.
     pub(crate) fn spawn(&self, name: &str, addr: &str) -> Result<Program> {
-        let Target::Command(words) = &self.target else {
+        let Target::Program { words, .. } = &self.target else {
             let fault = Fault::Io("it runs elsewhere".to_owned());
             return Err(self.error(name, "start", fault));
         };

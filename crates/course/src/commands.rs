@@ -89,7 +89,7 @@ pub fn check(
 }
 
 fn target_of(command: Vec<OsString>) -> Option<Target> {
-    (!command.is_empty()).then_some(Target::Command(command))
+    (!command.is_empty()).then(|| Target::command(command))
 }
 
 fn one_check(
@@ -155,7 +155,7 @@ pub fn watch(
 
 fn words(target: Option<Target>) -> Vec<OsString> {
     match target {
-        Some(Target::Command(words)) => words,
+        Some(Target::Program { words, .. }) => words,
         _ => Vec::new(),
     }
 }
@@ -220,8 +220,7 @@ pub fn demo(
     };
     course::write_mistakes()?;
     println!("{}\n\n{}", mistake.file(), mistake.coloured()?);
-    let target = course::build_example(&mistake.example(), false)
-        .map_err(anyhow::Error::msg)?;
+    let target = mistake.build().map_err(anyhow::Error::msg)?;
     one_check(&exercise, Some(&target), options);
     Ok(ExitCode::SUCCESS)
 }

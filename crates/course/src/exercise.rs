@@ -2,16 +2,19 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 
-use crate::check::{self, Check, Options, Report, Target};
+use crate::check::{self, Check, Options, Origin, Report, Target};
 use crate::mistake::{self, Mistake};
 use crate::{page, scripts};
 
 const PACKAGE: &str = "exercises";
 const STUBS: &str = "crates/exercises/src/bin";
+/// What comes after a pass of a program of the learner's own making.
+const ELSEWHERE: &str =
+    "cargo course (it lists the Rust stubs only, not this program)";
 pub(crate) const EXAMPLES: &str = "crates/exercises/examples";
 
 /// An exercise: a stub, a page, a script.
@@ -140,7 +143,7 @@ impl Exercise {
     /// What Cargo said, if it does not compile.
     pub fn build(&self, colour: bool) -> Result<Target, String> {
         let path = compile(&["--bin", &self.stem], colour)?;
-        Ok(target(path.join(&self.stem)))
+        Ok(target(path.join(&self.stem), Origin::Stub))
     }
 
     /// Its typical mistakes; none if there is no folder of them.
@@ -150,15 +153,6 @@ impl Exercise {
     pub fn mistakes(&self) -> Result<Vec<Mistake>> {
         mistake::mistakes(&self.stem)
     }
-}
-
-/// Builds an example, for instance the solution (named as the stem).
-///
-/// # Errors
-/// What Cargo said, if it does not compile.
-pub fn build_example(name: &str, colour: bool) -> Result<Target, String> {
-    let path = compile(&["--example", name], colour)?;
-    Ok(target(path.join("examples").join(name)))
 }
 
 /// Has Cargo build `targets` of the exercises; gives the folder of programs.
@@ -179,88 +173,58 @@ pub fn compile(targets: &[&str], colour: bool) -> Result<PathBuf, String> {
     })
 }
 
-fn target(path: PathBuf) -> Target {
+pub(crate) fn target(path: PathBuf, origin: Origin) -> Target {
     let mut path = path.into_os_string();
     path.push(std::env::consts::EXE_SUFFIX);
-    Target::Command(vec![path])
-}
-
-/// Where a program comes from.
-enum Source<'a> {
-    Stub,
-    Example(String),
-    Command(&'a [OsString]),
-    Elsewhere,
-}
-
-fn source<'a>(exercise: &Exercise, target: &'a Target) -> Source<'a> {
-    let Target::Command(words) = target else {
-        return Source::Elsewhere;
-    };
-    if let [program] = words.as_slice()
-        && let path = Path::new(program)
-        && path.is_absolute()
-        && let Some(name) = path.file_stem().and_then(|name| name.to_str())
-        && let Some(folder) = path.parent()
-    {
-        if folder.ends_with("examples") {
-            return Source::Example(name.to_owned());
-        }
-        if name == exercise.stem {
-            return Source::Stub;
-        }
+    Target::Program {
+        words: vec![path],
+        origin,
     }
-    Source::Command(words)
 }
 
 /// The command by which a person starts `target` on the default address.
 pub(crate) fn by_hand(exercise: &Exercise, target: &Target) -> Option<String> {
-    match source(exercise, target) {
-        Source::Stub => {
-            Some(format!("cargo run -p {PACKAGE} --bin {}", exercise.stem))
+    let Target::Program { words, origin } = target else {
+        return None;
+    };
+    Some(match origin {
+        Origin::Stub => {
+            format!("cargo run -p {PACKAGE} --bin {}", exercise.stem)
         }
-        Source::Example(name) => {
-            Some(format!("cargo run -p {PACKAGE} --example {name}"))
+        Origin::Mistake(mistake) => {
+            format!("cargo run -p {PACKAGE} --example {}", mistake.example())
         }
-        Source::Command(words) => {
-            Some(format!("{} 127.0.0.1:9006", line(words)))
-        }
-        Source::Elsewhere => None,
-    }
+        Origin::Command => format!("{} 127.0.0.1:9006", line(words)),
+    })
 }
 
 /// The command of `cargo course` that checked `target`, and what stands behind
 /// the exercise's number, and at the end.
-pub(crate) fn again(
-    exercise: &Exercise,
-    target: &Target,
-) -> (&'static str, String, String) {
+pub(crate) fn again(target: &Target) -> (&'static str, String, String) {
     let none = String::new;
-    match (source(exercise, target), target) {
-        (_, Target::At(addr)) => ("check", format!(" --at {addr}"), none()),
-        (Source::Example(name), _) => {
-            let prefix = format!("{}{}-", mistake::PREFIX, exercise.stem);
-            let id = name.strip_prefix(&prefix).unwrap_or(&name);
-            ("demo", format!(" {id}"), none())
-        }
-        (Source::Command(words), _) => {
-            ("check", none(), format!(" -- {}", line(words)))
-        }
-        _ => ("check", none(), none()),
+    match target {
+        Target::At(addr) => ("check", format!(" --at {addr}"), none()),
+        Target::Program { words, origin } => match origin {
+            Origin::Stub => ("check", none(), none()),
+            Origin::Mistake(mistake) => {
+                ("demo", format!(" {}", mistake.id), none())
+            }
+            Origin::Command => {
+                ("check", none(), format!(" -- {}", line(words)))
+            }
+        },
     }
 }
 
 /// What comes after a pass of `target`; nothing after a demonstration.
-pub(crate) fn next(
-    exercise: &Exercise,
-    target: &Target,
-) -> Option<&'static str> {
-    match source(exercise, target) {
-        Source::Stub => Some("cargo course"),
-        Source::Example(_) => None,
-        Source::Command(_) | Source::Elsewhere => Some(
-            "cargo course (it lists the Rust stubs only, not this program)",
-        ),
+pub(crate) fn next(target: &Target) -> Option<&'static str> {
+    match target {
+        Target::Program { origin, .. } => match origin {
+            Origin::Stub => Some("cargo course"),
+            Origin::Mistake(_) => None,
+            Origin::Command => Some(ELSEWHERE),
+        },
+        Target::At(_) => Some(ELSEWHERE),
     }
 }
 

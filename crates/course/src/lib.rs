@@ -12,9 +12,9 @@ mod page;
 mod scripts;
 mod show;
 
-pub use check::{Diagnosis, Options, Report, Skipped, Target, check};
+pub use check::{Diagnosis, Options, Origin, Report, Skipped, Target, check};
 pub use exercise::{
-    Build, Exercise, build_and_check, build_example, compile, exercises, find,
+    Build, Exercise, build_and_check, compile, exercises, find,
 };
 pub use mistake::{Mistake, write_mistakes};
 pub use page::{Section, section};

@@ -9,12 +9,13 @@ use std::{env, fs, process};
 use anyhow::{Context, Result, bail};
 use diffy::{DiffOptions, Line, Patch, PatchFormatter};
 
-use crate::exercise::{EXAMPLES, exercises, names};
+use crate::exercise::{EXAMPLES, compile, exercises, names, target};
+use crate::{Origin, Target};
 
 /// A folder for each exercise, in it a file for each mistake.
 const MISTAKES: &str = "crates/exercises/mistakes";
 /// What the written programs' names begin with, and no others.
-pub(crate) const PREFIX: &str = "mistake-";
+const PREFIX: &str = "mistake-";
 /// How many lines a difference shows around a change: the fewer, the longer it
 /// fits while the solution changes.
 const CONTEXT: usize = 1;
@@ -57,6 +58,17 @@ impl Mistake {
         let patch = Patch::from_str(&difference)?;
         let colours = PatchFormatter::new().with_color();
         Ok(colours.fmt_patch(&patch).to_string())
+    }
+
+    /// Builds its program.
+    ///
+    /// # Errors
+    /// What Cargo said, if it does not compile.
+    pub fn build(&self) -> Result<Target, String> {
+        let example = self.example();
+        let folder = compile(&["--example", &example], false)?;
+        let path = folder.join("examples").join(example);
+        Ok(target(path, Origin::Mistake(self.clone())))
     }
 
     fn solution(&self) -> String {

@@ -126,7 +126,7 @@ fn passed(out: &mut String, exercise: &Exercise, report: &Report) {
         out,
         "\n{GOOD}{stem} {passes}{GOOD:#} ({seconds:.2} s, seed {seed})"
     );
-    if let Some(next) = next(exercise, &report.target) {
+    if let Some(next) = next(&report.target) {
         let _ = writeln!(out, "{HEAD}Next{HEAD:#}     {next}");
     }
 }
@@ -288,7 +288,7 @@ fn footer(out: &mut String, exercise: &Exercise, report: &Report, read: &str) {
     let number = exercise.number().unwrap_or_default();
     let seed = report.options.seed;
     let command = by_hand(exercise, &report.target);
-    let again = again(exercise, &report.target);
+    let again = again(&report.target);
     let _ = writeln!(out, "\n{HEAD}Read{HEAD:#}     {read}");
     let _ = writeln!(
         out,
@@ -297,7 +297,7 @@ fn footer(out: &mut String, exercise: &Exercise, report: &Report, read: &str) {
     );
     let addr = match report.target {
         Target::At(addr) => addr.to_string(),
-        Target::Command(_) => "127.0.0.1:9006".to_owned(),
+        Target::Program { .. } => "127.0.0.1:9006".to_owned(),
     };
     let udp = if exercise.stem().ends_with("udp") {
         "--udp "
