@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 
 use crate::check::{self, Check, Options, Origin, Report, Target};
+use crate::diagnosis;
 use crate::mistake::{self, Mistake};
 use crate::{page, scripts};
 
@@ -21,7 +22,7 @@ pub(crate) const EXAMPLES: &str = "crates/exercises/examples";
 #[derive(Clone)]
 pub struct Exercise {
     stem: String,
-    pub(crate) script: fn(&mut Check) -> check::Result,
+    pub(crate) script: fn(&mut Check) -> diagnosis::Result,
 }
 
 /// What became of a learner's file.

@@ -6,13 +6,15 @@
 //! by a section of the book ([`Section`]), and by nothing else.
 
 mod check;
+mod diagnosis;
 mod exercise;
 mod mistake;
 mod page;
 mod scripts;
 mod show;
 
-pub use check::{Diagnosis, Options, Origin, Report, Skipped, Target, check};
+pub use check::{Options, Origin, Report, Skipped, Target, check};
+pub use diagnosis::Diagnosis;
 pub use exercise::{
     Build, Exercise, build_and_check, compile, exercises, find,
 };

@@ -7,7 +7,8 @@ use harness::{Event, Fault, What, quote};
 use textwrap::WordSplitter;
 use textwrap::core::{Word, display_width};
 
-use crate::check::{Diagnosis, Report, Target};
+use crate::check::{Report, Target};
+use crate::diagnosis::Diagnosis;
 use crate::exercise::{again, by_hand, next};
 use crate::{Build, Exercise, Section, page, section};
 

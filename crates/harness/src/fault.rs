@@ -115,8 +115,19 @@ pub struct Failure {
     pub wanted: String,
     /// What came instead. (Boxed: an error should be small.)
     pub fault: Box<Fault>,
+    /// All that came in place of an awaited answer, if something did. It has
+    /// been received.
+    pub got: Option<Vec<u8>>,
     /// What had been seen; it goes on if the lab does.
     pub timeline: Timeline,
+}
+
+impl Failure {
+    /// The same failure, with what came in place of the answer.
+    pub fn with_got(self, got: Vec<u8>) -> Self {
+        let got = Some(got);
+        Self { got, ..self }
+    }
 }
 
 impl fmt::Display for Failure {
@@ -126,6 +137,7 @@ impl fmt::Display for Failure {
             wanted,
             fault,
             timeline,
+            ..
         } = self;
         write!(f, "{who}: {wanted}: {fault}\n\n{timeline}")
     }

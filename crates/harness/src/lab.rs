@@ -178,7 +178,8 @@ impl Lab {
         UdpServer::bind(self, name)
     }
 
-    pub(crate) fn failure(
+    /// What a step of the test's own ends in.
+    pub fn failure(
         &self,
         who: &str,
         wanted: impl Into<String>,
@@ -188,6 +189,7 @@ impl Lab {
             who: who.to_owned(),
             wanted: wanted.into(),
             fault: Box::new(fault.into()),
+            got: None,
             timeline: self.timeline.clone(),
         }
     }

@@ -12,6 +12,13 @@ use crate::{Failure, Fault, Lab, Result, What};
 
 /// How much of a wrong message a fault shows on each side of the place.
 const CONTEXT: usize = 20;
+/// How much of a wrong answer is received, and how long its end is waited for.
+const ANSWER_LIMIT: usize = 64 << 10;
+const ANSWER_TIME: Duration = Duration::from_secs(1);
+/// How long one look at a stalled stream waits for the first byte.
+const LOOK: Duration = Duration::from_millis(1);
+/// As many looks, 2 ms apart, must see the same bytes.
+const LOOKS: usize = 10;
 
 /// A TCP connection whose every wait ends at the lab's deadline. Closed on
 /// drop.
@@ -121,8 +128,9 @@ impl Peer {
         })
     }
 
-    /// Receives exactly `bytes`. A wrong byte fails as soon as it comes; what
-    /// comes behind them is kept for the next step.
+    /// Receives exactly `bytes`. What comes behind them is kept for the next
+    /// step. A wrong byte fails, and the failure takes with it what came, up
+    /// to the end of the line.
     ///
     /// # Errors
     /// [`Fault::WrongByte`], [`Fault::UnexpectedEof`],
@@ -141,7 +149,8 @@ impl Peer {
                     got: around(&self.unread, offset),
                     wanted: around(wanted, offset),
                 };
-                return Err(self.failure(step(), fault));
+                let got = self.rest_of_line();
+                return Err(self.failure(step(), fault).with_got(got));
             }
             right = got.len();
             if right == wanted.len() {
@@ -281,6 +290,49 @@ impl Peer {
         }
     }
 
+    /// Waits until bytes have arrived that nobody receives here, and no more
+    /// of them arrive: the other side's answers fill all buffers, as far as
+    /// this end can see.
+    ///
+    /// # Errors
+    /// [`Fault::UnexpectedEof`], [`Fault::ConnectionReset`], or
+    /// [`Fault::TimedOut`].
+    pub fn wait_until_stalled(&self) -> Result {
+        let mut buffer = vec![0; 64 << 10];
+        let (mut waiting, mut same) = (0, 0);
+        let mut over = None;
+        let stalled = || {
+            // Not by making it non-blocking: a thread may be sending.
+            let looked = self
+                .stream
+                .set_read_timeout(Some(LOOK))
+                .and_then(|()| self.stream.peek(&mut buffer));
+            over = match &looked {
+                Ok(0) => Some(Fault::UnexpectedEof { got: 0, wanted: 1 }),
+                Err(e) if e.kind() == ErrorKind::ConnectionReset => {
+                    Some(Fault::ConnectionReset)
+                }
+                _ => None,
+            };
+            let seen = looked.unwrap_or(0);
+            same = if seen > 0 && seen == waiting {
+                same + 1
+            } else {
+                0
+            };
+            waiting = seen;
+            over.is_some() || same >= LOOKS
+        };
+        let wanted = "receive some bytes, and take none";
+        let waited = self.lab.wait_until(wanted, stalled);
+        match over {
+            Some(fault) => Err(self.failure(wanted, fault)),
+            None => {
+                waited.map_err(|failure| self.failure(wanted, *failure.fault))
+            }
+        }
+    }
+
     /// Sends FIN: no more bytes from here; receiving goes on.
     ///
     /// # Errors
@@ -316,6 +368,16 @@ impl Peer {
 
     fn until(&self) -> Instant {
         Instant::now() + self.lab.timeout
+    }
+
+    /// What has come, and what comes up to the end of the line.
+    fn rest_of_line(&mut self) -> Vec<u8> {
+        let until = Instant::now() + ANSWER_TIME;
+        while !self.unread.contains(&b'\n')
+            && self.unread.len() < ANSWER_LIMIT
+            && matches!(self.fill(until), Ok(1..))
+        {}
+        std::mem::take(&mut self.unread)
     }
 
     /// Receives once, and gives the number of bytes; 0 is the end.

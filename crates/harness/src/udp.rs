@@ -101,13 +101,20 @@ impl UdpPeer {
     /// [`Fault::Unexpected`] for another; or as for [`UdpPeer::receive`].
     pub fn expect(&self, wanted: impl AsRef<[u8]>) -> Result {
         let wanted = wanted.as_ref();
-        let got = self.receive()?;
-        if got == wanted {
-            return Ok(());
-        }
         let quote = crate::timeline::quote;
         let step = format!("receive the datagram {}", quote(wanted));
-        Err(self.failure(step, Fault::Unexpected(quote(&got))))
+        let got = match self.receive() {
+            Ok(got) if got == wanted => return Ok(()),
+            Ok(got) => got,
+            Err(failure) => {
+                return Err(Failure {
+                    wanted: step,
+                    ..failure
+                });
+            }
+        };
+        let fault = Fault::Unexpected(quote(&got));
+        Err(self.failure(step, fault).with_got(got))
     }
 
     fn failure(

@@ -1,48 +1,54 @@
 //! Exercise 01: measure lines.
 
-use harness::Program;
+use harness::{Fault, Peer, Program};
 
-use crate::check::{Check, Client, Or, Result};
+use crate::check::Check;
+use crate::diagnosis::Symptom::{Closed, Exited, TimedOut};
+use crate::diagnosis::{Diagnose, Result, StepError};
 
 /// How often a word is repeated in a line that fills the buffers of a client
 /// that takes little.
 const LONG: usize = 100_000;
+/// More bytes than anybody says before closing.
+const MUCH: usize = 64 << 10;
 
 pub(crate) fn check(c: &mut Check) -> Result {
     let mut a = c.connect("a")?;
 
     c.step("a line is answered as soon as it has come");
     let word = c.word();
-    asks(&mut a, &word).map_err(|error| {
+    asks(&mut a, &word).diagnose_if("not-flushed", |error| {
         // If no patience brings the answer, and the end does, then it was
         // there all the time.
-        let at_the_end = error.is_timeout()
-            && a.expect(answer(&word)).is_err_and(|t| t.is_timeout())
+        error.is(TimedOut)
+            && a.expect(answer(&word))
+                .is_err_and(|failure| StepError::from(failure).is(TimedOut))
             && a.half_close().is_ok()
-            && a.expect(answer(&word)).is_ok();
-        error.diagnose_if(at_the_end, "not-flushed")
+            && a.expect(answer(&word)).is_ok()
     })?;
     asks(&mut a, "")?;
 
     c.step("characters are counted, not bytes");
     let word = c.word() + "é你🦀";
     let in_bytes = format!("{} {word}\n", word.len());
-    asks(&mut a, &word).or_got(in_bytes, "counts-bytes")?;
+    asks(&mut a, &word).diagnose_answer(in_bytes, "counts-bytes")?;
 
     c.step("lines that come at once are answered one by one");
     let words = [c.word(), c.word(), c.word()];
     a.send(words.join("\n") + "\n")?;
-    a.expect(answer(&words[0])).map_err(|error| {
-        let joined = error.got().is_some_and(|got| is_joined(got, &words[0]));
-        error.diagnose_if(joined, "one-read-one-line")
-    })?;
-    for word in &words[1..] {
-        a.expect(answer(word)).map_err(|error| {
-            // What only waits to be looked at again is not lost.
-            let next = c.word();
-            let lost = error.is_timeout() && asks(&mut a, &next).is_ok();
-            error.diagnose_if(lost, "new-reader-for-each-line")
+    a.expect(answer(&words[0]))
+        .diagnose_if("one-read-one-line", |error| {
+            error.got().is_some_and(|got| is_joined(got, &words[0]))
         })?;
+    for word in &words[1..] {
+        a.expect(answer(word)).diagnose_if(
+            "new-reader-for-each-line",
+            |error| {
+                // What only waits to be looked at again is not lost.
+                let next = c.word();
+                error.is(TimedOut) && asks(&mut a, &next).is_ok()
+            },
+        )?;
     }
 
     c.step("a line that comes in pieces is one line");
@@ -50,14 +56,14 @@ pub(crate) fn check(c: &mut Check) -> Result {
     // The first piece comes with a line before it: when that is answered,
     // the piece has been read, too.
     a.send(format!("{whole}\n{first}"))?;
-    a.expect(answer(&whole)).map_err(|error| {
-        let joined = error.got().is_some_and(|got| is_joined(got, &whole));
-        error.diagnose_if(joined, "one-read-one-line")
-    })?;
+    a.expect(answer(&whole))
+        .diagnose_if("one-read-one-line", |error| {
+            error.got().is_some_and(|got| is_joined(got, &whole))
+        })?;
     a.send(format!("{second}\n"))?;
     a.expect(answer(&format!("{first}{second}")))
-        .or_got(answer(&second), "new-reader-for-each-line")
-        .or_got(answer(&first), "one-read-one-line")?;
+        .diagnose_answer(answer(&second), "new-reader-for-each-line")
+        .diagnose_answer(answer(&first), "one-read-one-line")?;
 
     c.step("bytes that are not UTF-8 are answered, too");
     let mut line = c.word().into_bytes();
@@ -68,19 +74,18 @@ pub(crate) fn check(c: &mut Check) -> Result {
     let replaced = answer(&String::from_utf8_lossy(&line));
     a.send([&line[..], b"\n"].concat())?;
     a.expect([&wanted[..], b"\n"].concat())
-        .or_got(replaced, "sends-replacements")
-        .or_exited("utf8-unwrap")
-        .or_closed("utf8-unwrap")?;
+        .diagnose_answer(replaced, "sends-replacements")
+        .diagnose(Exited, "utf8-unwrap")
+        .diagnose(Closed, "utf8-unwrap")?;
 
     c.step("white space belongs to the line, too");
     let word = c.word();
     for line in [format!("  {word} \t"), format!("{word}\r")] {
         let cut = [line.trim(), line.trim_start(), line.trim_end()];
-        asks(&mut a, &line).map_err(|error| {
+        asks(&mut a, &line).diagnose_if("trims", |error| {
             let trims =
                 |got| cut.iter().any(|cut| answer(cut).as_bytes() == got);
-            let holds = error.got().is_some_and(trims);
-            error.diagnose_if(holds, "trims")
+            error.got().is_some_and(trims)
         })?;
     }
 
@@ -89,19 +94,18 @@ pub(crate) fn check(c: &mut Check) -> Result {
     let word = c.word();
     b.send(format!("{word}\n"))?;
     a.half_close()?;
-    a.expect_end().map_err(|error| {
+    a.expect_end().diagnose_if("ignores-eof", |_| {
         // Who only says too much before it closes, or closes and keeps the
         // connection, has noticed the end.
-        let ignored = !a.ends() && b.expect(answer(&word)).is_err();
-        error.diagnose_if(ignored, "ignores-eof")
+        !ends(&mut a) && b.expect(answer(&word)).is_err()
     })?;
     b.expect(answer(&word))?;
 
     c.step("a client that resets its connection ends only itself");
     b.send("half a li")?;
     b.reset()?;
-    let mut next = c.connect("c").or_exited("dies-with-client")?;
-    asks(&mut next, &word).or_exited("dies-with-client")?;
+    let mut next = c.connect("c").diagnose(Exited, "dies-with-client")?;
+    asks(&mut next, &word).diagnose(Exited, "dies-with-client")?;
     next.half_close()?;
     next.expect_end()?;
 
@@ -120,8 +124,8 @@ fn a_long_answer(c: &mut Check) -> Result {
     let mut slow = c.connect_small("slow")?;
     let line = c.word().repeat(LONG);
     let sent = format!("{line}\n").into_bytes();
-    let sending = slow.0.send_in_background(sent, 64 << 10);
-    c.until_answers_pile_up(&slow)?;
+    let sending = slow.send_in_background(sent, 64 << 10);
+    slow.wait_until_stalled()?;
     // The program now waits inside its `write`: stop it there, and let it go
     // on, and the call ends with what it has written so far.
     if let Some(program) = c.program() {
@@ -138,8 +142,22 @@ fn a_long_answer(c: &mut Check) -> Result {
     let _ = sending.join();
     slow.half_close()?;
     slow.expect(answer(&line))
-        .or_closed("write-not-write-all")?;
-    slow.expect_end()
+        .diagnose(Closed, "write-not-write-all")?;
+    Ok(slow.expect_end()?)
+}
+
+/// True if the connection ends, by FIN, before very much has come.
+fn ends(client: &mut Peer) -> bool {
+    let mut count = 0;
+    while count < MUCH {
+        match client.receive() {
+            Ok(more) => count += more.len(),
+            Err(failure) => {
+                return matches!(*failure.fault, Fault::UnexpectedEof { .. });
+            }
+        }
+    }
+    false
 }
 
 /// True for the answer of a program that takes `first` and more lines for one.
@@ -157,7 +175,7 @@ fn answer(line: &str) -> String {
     format!("{} {line}\n", line.chars().count())
 }
 
-fn asks(client: &mut Client, line: &str) -> Result {
+fn asks(client: &mut Peer, line: &str) -> harness::Result {
     client.send(format!("{line}\n"))?;
     client.expect(answer(line))
 }

@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use harness::{Fault, Lab};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::check::{Check, Or, Result};
+use crate::check::Check;
+use crate::diagnosis::Symptom::{Exited, Reset, TimedOut};
+use crate::diagnosis::{Diagnose, Result};
 
 pub(crate) fn check(c: &mut Check) -> Result {
     let visitors = c.rng().usize(2..=5);
@@ -27,9 +29,9 @@ pub(crate) fn check(c: &mut Check) -> Result {
                 let fault = Fault::Unexpected(format!("listening on {said}"));
                 let error = c.error("second copy", "fail to start", fault);
                 return Err(if said.port() == addr.port() {
-                    error.diagnose("reuse-port")
+                    error.certainly("reuse-port")
                 } else {
-                    error.diagnose("ignores-its-argument")
+                    error.certainly("ignores-its-argument")
                 });
             }
             // Another line says why: on which output is its own affair.
@@ -46,8 +48,7 @@ pub(crate) fn check(c: &mut Check) -> Result {
                 }
             }
             Err(failure) => {
-                let refused: Result = Err(failure.into());
-                return refused.or_timed_out("waits-it-out");
+                return Err(failure).diagnose(TimedOut, "waits-it-out");
             }
         }
     }
@@ -63,11 +64,13 @@ pub(crate) fn check(c: &mut Check) -> Result {
         c.kill()?;
         let started = c.start(&addr.to_string());
         let started = match started.as_ref().err().and(option(c.lab(), addr)) {
-            Some(true) if says_in_use(c) => started.or_exited("set-after-bind"),
-            Some(false) => started.or_exited("no-reuse-addr"),
+            Some(true) if says_in_use(c) => {
+                started.diagnose(Exited, "set-after-bind")
+            }
+            Some(false) => started.diagnose(Exited, "no-reuse-addr"),
             _ => started,
         };
-        started.or_timed_out("waits-it-out")?;
+        started.diagnose(TimedOut, "waits-it-out")?;
         visit(c, 1)?;
     }
     Ok(())
@@ -95,29 +98,27 @@ fn visit(c: &mut Check, count: usize) -> Result {
 
 fn visitor(c: &mut Check, number: usize) -> Result {
     // A reset can be quicker than `connect`.
-    let mut visitor = c.connect("visitor").or_reset("resets")?;
+    let mut visitor = c.connect("visitor").diagnose(Reset, "resets")?;
     let greeting = format!("you are visitor {number}\n");
     visitor
         .expect(&greeting)
-        .map_err(|error| {
+        .diagnose_if("waits-for-the-visitor", |error| {
             // If the visitor's word brings it, that is what it waited for.
-            let waited = error.is_timeout()
+            error.is(TimedOut)
                 && visitor.send("hello\n").is_ok()
                 && visitor.half_close().is_ok()
-                && visitor.expect(&greeting).is_ok();
-            error.diagnose_if(waited, "waits-for-the-visitor")
+                && visitor.expect(&greeting).is_ok()
         })
-        .or_reset("resets")?;
+        .diagnose(Reset, "resets")?;
     visitor
         .expect_end()
-        .map_err(|error| {
-            let waited = error.is_timeout()
+        .diagnose_if("waits-for-the-visitor", |error| {
+            error.is(TimedOut)
                 && visitor.half_close().is_ok()
-                && visitor.expect_end().is_ok();
-            error.diagnose_if(waited, "waits-for-the-visitor")
+                && visitor.expect_end().is_ok()
         })
-        .or_timed_out("keeps-the-connection")
-        .or_reset("resets")?;
+        .diagnose(TimedOut, "keeps-the-connection")
+        .diagnose(Reset, "resets")?;
     visitor.close();
     Ok(())
 }

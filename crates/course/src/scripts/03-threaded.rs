@@ -1,8 +1,12 @@
 //! Exercise 03: count words for many clients at once.
 
-use harness::{Fault, quote};
+use std::net::Shutdown;
 
-use crate::check::{Check, Client, Or, Result};
+use harness::{Fault, Peer, quote};
+
+use crate::check::Check;
+use crate::diagnosis::Symptom::{Closed, Exited, TimedOut};
+use crate::diagnosis::{Diagnose, Result};
 
 /// How often a long word repeats a short one, and how many long words are
 /// sent: more than the kernel keeps for a client that does not read.
@@ -25,7 +29,7 @@ pub(crate) fn check(c: &mut Check) -> Result {
     let mut a = c.connect("a")?;
     asks(&mut a, &word, 1)?;
     // Another one: so that what goes wrong is the second word, not the same.
-    asks(&mut a, &c.word(), 1).or_closed("one-word-only")?;
+    asks(&mut a, &c.word(), 1).diagnose(Closed, "one-word-only")?;
     asks(&mut a, &word, 2)?;
 
     c.step("others are served while the first client stays connected");
@@ -33,18 +37,17 @@ pub(crate) fn check(c: &mut Check) -> Result {
     let mut others: Vec<_> = ["b", "c", "d", "e", "f"][..others]
         .iter()
         .map(|name| c.connect(name))
-        .collect::<Result<_>>()?;
+        .collect::<harness::Result<_>>()?;
     for (n, client) in others.iter_mut().enumerate() {
         let word = format!("{word}-{n}");
-        asks(client, &word, 1).map_err(|error| {
+        asks(client, &word, 1).diagnose_if("one-at-a-time", |error| {
             // It must be the first client that the others wait for.
-            let one = n == 0 && error.is_timeout();
+            let one = n == 0 && error.is(TimedOut);
             if one {
                 c.note("is the next one served when the first has left?");
-                a.leave();
+                hang_up(&a);
             }
-            let next = one && client.expect(format!("{word} 1\n")).is_ok();
-            error.diagnose_if(next, "one-at-a-time")
+            one && client.expect(format!("{word} 1\n")).is_ok()
         })?;
     }
 
@@ -53,7 +56,7 @@ pub(crate) fn check(c: &mut Check) -> Result {
     for client in &mut others {
         count += 1;
         asks(client, &word, count)
-            .or_got(format!("{word} 1\n"), "not-shared")?;
+            .diagnose_answer(format!("{word} 1\n"), "not-shared")?;
     }
     asks(&mut a, &word, count + 1)?;
 
@@ -69,11 +72,10 @@ pub(crate) fn check(c: &mut Check) -> Result {
     c.step("when a client sends no more, its connection is closed");
     for (_, client) in &mut crowd {
         client.half_close()?;
-        client.expect_end().map_err(|error| {
+        client.expect_end().diagnose_if("never-closes", |error| {
             // Only who waits in vain while others are served is forgotten.
             let word = c.word();
-            let others = error.is_timeout() && asks(&mut a, &word, 1).is_ok();
-            error.diagnose_if(others, "never-closes")
+            error.is(TimedOut) && asks(&mut a, &word, 1).is_ok()
         })?;
     }
 
@@ -81,46 +83,54 @@ pub(crate) fn check(c: &mut Check) -> Result {
     let fresh = c.word() + "-b";
     let mut count = 0;
     for n in 0..AGAIN {
-        let mut rude = c.connect("rude").or_exited("dies-with-client")?;
+        let mut rude =
+            c.connect("rude").diagnose(Exited, "dies-with-client")?;
         let own = format!("{word}-r{n}");
-        asks(&mut rude, &own, 1).or_exited("dies-with-client")?;
+        asks(&mut rude, &own, 1).diagnose(Exited, "dies-with-client")?;
         rude.send(format!("{word}-x"))?;
         rude.reset()?;
         count += 1;
-        asks(&mut a, &fresh, count).or_exited("dies-with-client")?;
+        asks(&mut a, &fresh, count).diagnose(Exited, "dies-with-client")?;
     }
 
     c.step("a client that never reads its answers hinders nobody");
     let deaf = c.connect_small("deaf")?;
     let long = format!("{}\n", c.word().repeat(LONG));
     let many = long.repeat(UNREAD_WORDS).into_bytes();
-    let sending = deaf.0.send_in_background(many, 64 << 10);
+    let sending = deaf.send_in_background(many, 64 << 10);
     // A busy machine may let the program rest before it has to: look again.
     for _ in 0..LOOKS {
-        c.until_answers_pile_up(&deaf)?;
+        deaf.wait_until_stalled()?;
         for _ in 0..AGAIN {
             count += 1;
             asks(&mut a, &fresh, count)
-                .or_timed_out("lock-held-while-writing")?;
+                .diagnose(TimedOut, "lock-held-while-writing")?;
         }
     }
-    deaf.hang_up();
+    hang_up(&deaf);
+    deaf.close();
     let _ = sending.join();
     for _ in 0..AGAIN {
         count += 1;
-        asks(&mut a, &fresh, count).or_exited("dies-with-client")?;
+        asks(&mut a, &fresh, count).diagnose(Exited, "dies-with-client")?;
     }
     Ok(())
 }
 
-fn asks(client: &mut Client, word: &str, count: usize) -> Result {
+/// Ends both directions at once, even if a thread still sends.
+fn hang_up(client: &Peer) {
+    // Fails only if the other side was first.
+    let _ = client.stream().shutdown(Shutdown::Both);
+}
+
+fn asks(client: &mut Peer, word: &str, count: usize) -> harness::Result {
     client.send(format!("{word}\n"))?;
     client.expect(format!("{word} {count}\n"))
 }
 
 /// All of the crowd send `word` many times without waiting; their answers
 /// together must hold each number once, in any order.
-fn counts_all(c: &Check, crowd: &mut [(&str, Client)], word: &str) -> Result {
+fn counts_all(c: &Check, crowd: &mut [(&str, Peer)], word: &str) -> Result {
     let lines = format!("{word}\n").repeat(AT_ONCE);
     for (_, client) in crowd.iter() {
         client.send(&lines)?;
@@ -129,7 +139,7 @@ fn counts_all(c: &Check, crowd: &mut [(&str, Client)], word: &str) -> Result {
     let mut seen = vec![0; all];
     for (name, client) in crowd {
         for _ in 0..AT_ONCE {
-            let line = client.0.line()?;
+            let line = client.line()?;
             let number = line
                 .rsplit(' ')
                 .next()
@@ -156,5 +166,5 @@ fn counts_all(c: &Check, crowd: &mut [(&str, Client)], word: &str) -> Result {
         twice + 1,
         seen[twice]
     ));
-    Err(c.error("lab", wanted, fault).diagnose("read-then-write"))
+    Err(c.error("lab", wanted, fault).certainly("read-then-write"))
 }

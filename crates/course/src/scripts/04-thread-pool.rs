@@ -1,6 +1,10 @@
 //! Exercise 04: three workers, four chairs, and no more.
 
-use crate::check::{Check, Client, Or, Result, StepError};
+use harness::{Fault, Peer, quote};
+
+use crate::check::{Check, expect_gone};
+use crate::diagnosis::Symptom::{Closed, Exited, TimedOut};
+use crate::diagnosis::{Diagnose, Result, StepError};
 
 const WORKERS: [&str; 3] = ["a", "b", "c"];
 /// How often something is tried that a lucky moment may hide.
@@ -14,18 +18,15 @@ pub(crate) fn check(c: &mut Check) -> Result {
     let mut served = vec![is_ready(c, WORKERS[0])?];
     asks(c, &mut served[0])?;
     for name in &WORKERS[1..] {
-        let client = is_ready(c, name).map_err(|error| {
-            // With two at work, the lock is not what keeps the third away.
-            if served.len() > 1 || !error.is_timeout() {
-                error
-            } else if has_an_end(c, CHAIRS.len()) {
-                error.diagnose("lock-held-while-working")
-            } else if comes_next(c, &mut served) {
-                error.diagnose("one-at-a-time")
-            } else {
-                error
-            }
-        })?;
+        // With two at work, the lock is not what keeps the third away.
+        let alone = served.len() == 1;
+        let client = is_ready(c, name)
+            .diagnose_if("lock-held-while-working", |error| {
+                alone && error.is(TimedOut) && has_an_end(c, CHAIRS.len())
+            })
+            .diagnose_if("one-at-a-time", |error| {
+                alone && error.is(TimedOut) && comes_next(c, &mut served)
+            })?;
         served.push(client);
     }
     for client in &mut served {
@@ -36,30 +37,31 @@ pub(crate) fn check(c: &mut Check) -> Result {
     let mut waiting = CHAIRS
         .iter()
         .map(|name| c.connect(name))
-        .collect::<Result<Vec<_>>>()?;
+        .collect::<harness::Result<Vec<_>>>()?;
     let mut h = c.connect("h")?;
     h.expect("busy\n")
-        .map_err(|error| {
-            let ends = error.is_timeout() && has_an_end(c, MANY);
-            error.diagnose_if(ends, "chairs-miscounted")
+        .diagnose_if("chairs-miscounted", |error| {
+            error.is(TimedOut) && has_an_end(c, MANY)
         })
-        .or_timed_out("unbounded")
-        .map_err(|error| is_served(c, &mut h, error))?;
+        .diagnose(TimedOut, "unbounded")
+        .diagnose_if("thread-per-client", |error| {
+            is_served(c, &mut h, error)
+        })?;
     h.expect_end()?;
     still_wait(c, &mut served, &mut waiting)?;
 
     c.step("who waited longest is served when a client leaves");
     served.remove(0).close();
     let mut d = waiting.remove(0);
-    d.expect("ready\n").map_err(|error| {
-        // Nobody else may have been taken in its place, and the worker must
-        // have let its client go.
-        let gone = error.is_timeout()
-            && waiting.iter_mut().all(|w| w.has_nothing_yet().is_ok())
-            && served[0].half_close().is_ok()
-            && served[0].expect_end().is_ok();
-        error.diagnose_if(gone, "one-client-a-worker")
-    })?;
+    d.expect("ready\n")
+        .diagnose_if("one-client-a-worker", |error| {
+            // Nobody else may have been taken in its place, and the worker must
+            // have let its client go.
+            error.is(TimedOut)
+                && waiting.iter().all(|w| w.has_nothing().unwrap_or(false))
+                && served[0].half_close().is_ok()
+                && served[0].expect_end().is_ok()
+        })?;
     served.push(d);
     still_wait(c, &mut served, &mut waiting)?;
     drop((waiting, served));
@@ -68,16 +70,16 @@ pub(crate) fn check(c: &mut Check) -> Result {
     for _ in WORKERS {
         let mut p = is_ready(c, "p")?;
         p.send("panic\n")?;
-        p.gone()?;
+        expect_gone(&mut p)?;
     }
     let mut again = Vec::new();
     for name in WORKERS {
         again.push(
-            is_ready(c, name)
-                .or_timed_out("worker-lost-on-panic")
-                .or_got("busy\n", "worker-lost-on-panic")
-                .or_closed("worker-lost-on-panic")
-                .or_exited("worker-lost-on-panic")?,
+            greeted(c, name)
+                .diagnose(TimedOut, "worker-lost-on-panic")
+                .diagnose_answer("busy\n", "worker-lost-on-panic")
+                .diagnose(Closed, "worker-lost-on-panic")
+                .diagnose(Exited, "worker-lost-on-panic")?,
         );
     }
     for client in &mut again {
@@ -90,8 +92,8 @@ pub(crate) fn check(c: &mut Check) -> Result {
 /// thread is greeted meanwhile.
 fn still_wait(
     c: &mut Check,
-    served: &mut [Client],
-    waiting: &mut [Client],
+    served: &mut [Peer],
+    waiting: &mut [Peer],
 ) -> Result {
     for _ in 0..AGAIN {
         for client in &mut *served {
@@ -99,12 +101,20 @@ fn still_wait(
         }
     }
     for (n, client) in waiting.iter_mut().enumerate() {
-        let waits = client.has_nothing_yet();
-        let waits = waits.map_err(|error| is_served(c, client, error));
+        if client.has_nothing()? {
+            continue;
+        }
+        let got = client.receive()?;
+        let fault = Fault::Unexpected(quote(&got));
+        let failure = c.lab().failure(client.name(), "wait", fault);
+        let served = Err(failure.with_got(got))
+            .diagnose_if("thread-per-client", |error| {
+                is_served(c, client, error)
+            });
         // Behind somebody who waits there is a queue, if too short a one.
         match n {
-            0 => waits.or_got("busy\n", "no-queue"),
-            _ => waits.or_got("busy\n", "chairs-miscounted"),
+            0 => served.diagnose_answer("busy\n", "no-queue"),
+            _ => served.diagnose_answer("busy\n", "chairs-miscounted"),
         }?;
     }
     Ok(())
@@ -112,31 +122,26 @@ fn still_wait(
 
 /// A client that was told `ready` too early is one too many only if it is
 /// served as well.
-fn is_served(
-    c: &mut Check,
-    client: &mut Client,
-    error: StepError,
-) -> StepError {
-    let served = error.got() == Some(b"ready\n") && asks(c, client).is_ok();
-    error.diagnose_if(served, "thread-per-client")
+fn is_served(c: &mut Check, client: &mut Peer, error: &StepError) -> bool {
+    error.got() == Some(b"ready\n") && asks(c, client).is_ok()
 }
 
-fn is_ready(c: &Check, name: &str) -> Result<Client> {
-    let mut client = c.connect(name)?;
-    client.expect("ready\n").map_err(|error| {
+fn is_ready(c: &Check, name: &str) -> Result<Peer> {
+    greeted(c, name).diagnose_if("no-queue", |error| {
         // Without a chair, who comes at the right moment is served.
-        let lucky = || {
-            let again = c.connect("again");
-            again.and_then(|mut again| again.expect("ready\n")).is_ok()
-        };
-        let unlucky = error.got() == Some(b"busy\n")
-            && c.lab().wait_until("be lucky", lucky).is_ok();
-        error.diagnose_if(unlucky, "no-queue")
-    })?;
+        let lucky = || greeted(c, "again").is_ok();
+        error.got() == Some(b"busy\n")
+            && c.lab().wait_until("be lucky", lucky).is_ok()
+    })
+}
+
+fn greeted(c: &Check, name: &str) -> harness::Result<Peer> {
+    let mut client = c.connect(name)?;
+    client.expect("ready\n")?;
     Ok(client)
 }
 
-fn asks(c: &mut Check, client: &mut Client) -> Result {
+fn asks(c: &mut Check, client: &mut Peer) -> harness::Result {
     let word = c.word();
     let answer: String = word.chars().rev().collect();
     client.send(format!("{word}\n"))?;
@@ -155,7 +160,7 @@ fn has_an_end(c: &Check, more: usize) -> bool {
 }
 
 /// True if another client is served as soon as those who are served leave.
-fn comes_next(c: &Check, served: &mut Vec<Client>) -> bool {
+fn comes_next(c: &Check, served: &mut Vec<Peer>) -> bool {
     c.note("is somebody else served when the first client leaves?");
     let next = c.connect("next");
     served.clear();

@@ -1,6 +1,10 @@
 //! Exercise 05: turn datagrams round.
 
-use crate::check::{Check, Datagrams, Or, Result};
+use harness::UdpPeer;
+
+use crate::check::Check;
+use crate::diagnosis::Symptom::{Exited, ExitedWell, Refused, TimedOut};
+use crate::diagnosis::{Diagnose, Result};
 
 /// Around what programs take for large enough. What the answer adds must fit
 /// into a datagram, too; macOS sends no more than 9,216 bytes by default.
@@ -15,68 +19,63 @@ pub(crate) fn check(c: &mut Check) -> Result {
     c.step("a datagram is answered with its length and turned round");
     let word = c.word();
     a.send(&word)?;
-    a.expect(&answer(word.as_bytes())).map_err(|error| {
-        let whole = error.got().is_some_and(|got| {
-            let turned = answer(word.as_bytes());
-            let (count, bytes) = turned.split_at(2);
-            let rest = got
-                .strip_prefix(count)
+    let turned = answer(word.as_bytes());
+    let (count, bytes) = turned.split_at(2);
+    a.expect(&turned)
+        .diagnose_if("whole-buffer", |error| {
+            let padding = error
+                .got()
+                .and_then(|got| got.strip_prefix(count))
                 .and_then(|rest| rest.strip_suffix(bytes));
-            rest.is_some_and(|rest| {
-                !rest.is_empty() && rest.iter().all(|&byte| byte == 0)
+            padding.is_some_and(|padding| {
+                !padding.is_empty() && padding.iter().all(|&byte| byte == 0)
             })
-        });
-        if whole {
-            return error.diagnose("whole-buffer");
-        }
-        let turned: String = word.chars().rev().collect();
-        let count = word.len().to_string();
-        let in_two = error.got().is_some_and(|got| {
-            got.trim_ascii_end() == count.as_bytes()
-                && a.expect(turned.as_bytes()).is_ok()
-        });
-        error.diagnose_if(in_two, "two-datagrams")
-    })?;
+        })
+        .diagnose_if("two-datagrams", |error| {
+            let first = error.got().map(<[u8]>::trim_ascii_end);
+            first == Some(count.trim_ascii_end()) && a.expect(bytes).is_ok()
+        })?;
 
     c.step("several clients get their own answers");
     let others = [c.udp("b")?, c.udp("c")?, c.udp("d")?];
     for client in &others {
         let word = c.word();
         client.send(&word)?;
-        client.expect(&answer(word.as_bytes())).map_err(|error| {
-            let nothing = error.is_timeout() || error.is_refusal();
-            // Right or wrong: the first one still gets answers.
-            let first = nothing
-                && match asks(c, &a, 5) {
-                    Ok(()) => true,
-                    Err(other) => other.got().is_some(),
-                };
-            error.diagnose_if(first, "first-peer-only")
-        })?;
+        client.expect(answer(word.as_bytes())).diagnose_if(
+            "first-peer-only",
+            |error| {
+                let nothing = error.is(TimedOut) || error.is(Refused);
+                // Right or wrong: the first one still gets answers.
+                nothing
+                    && match asks(c, &a, 5) {
+                        Ok(()) => true,
+                        Err(other) => other.got().is_some(),
+                    }
+            },
+        )?;
     }
     asks(c, &a, 5)?;
 
     c.step("an empty datagram is answered like any other");
     a.send("")?;
-    a.expect(&answer(b""))
-        .or_ended("empty-datagram-is-eof")
-        .or_timed_out("empty-datagram-is-eof")?;
+    a.expect(answer(b""))
+        .diagnose(ExitedWell, "empty-datagram-is-eof")
+        .diagnose(TimedOut, "empty-datagram-is-eof")?;
     asks(c, &a, 5)?;
 
     c.step("any bytes are turned round, not only letters");
     let text = (c.word() + "é你").into_bytes();
     for bytes in [text, b"\xffis no text".to_vec()] {
         a.send(&bytes)?;
-        a.expect(&answer(&bytes))
-            .map_err(|error| {
-                let is_text = if error.is_timeout() {
+        a.expect(answer(&bytes))
+            .diagnose_if("takes-bytes-for-text", |error| {
+                if error.is(TimedOut) {
                     asks(c, &a, 5).is_ok()
                 } else {
                     is_turned_text(error.got(), &bytes)
-                };
-                error.diagnose_if(is_text, "takes-bytes-for-text")
+                }
             })
-            .or_exited("takes-bytes-for-text")?;
+            .diagnose(Exited, "takes-bytes-for-text")?;
     }
 
     c.step("datagrams of many sizes come back whole");
@@ -97,13 +96,12 @@ pub(crate) fn check(c: &mut Check) -> Result {
     c.step(step);
     a.send(vec![b'x'; LARGEST])?;
     asks(c, &a, 5)
-        .map_err(|error| {
+        .diagnose_if("truncates", |error| {
             let kept = error.got().and_then(number).unwrap_or(LARGEST);
             let cut = answer(&vec![b'x'; kept.min(LARGEST)]);
-            let holds = kept < LARGEST && error.got() == Some(&cut);
-            error.diagnose_if(holds, "truncates")
+            kept < LARGEST && error.got() == Some(&cut)
         })
-        .or_exited("error-ends-server")
+        .diagnose(Exited, "error-ends-server")
 }
 
 /// The number at the beginning of an answer.
@@ -127,19 +125,20 @@ fn is_turned_text(got: Option<&[u8]>, bytes: &[u8]) -> bool {
 }
 
 /// Sends random letters.
-fn asks(c: &mut Check, client: &Datagrams, size: usize) -> Result {
+fn asks(c: &mut Check, client: &UdpPeer, size: usize) -> Result {
     let bytes: Vec<u8> =
         (0..size).map(|_| c.rng().alphanumeric() as u8).collect();
     client.send(&bytes)?;
-    client.expect(&answer(&bytes)).map_err(|error| {
-        let cut = error.got().is_some_and(|got| {
-            (0..size).any(|kept| {
-                // Only a shorter answer can be that of fewer bytes.
-                got.len() <= kept + 6 && got == answer(&bytes[..kept])
+    client
+        .expect(answer(&bytes))
+        .diagnose_if("truncates", |error| {
+            error.got().is_some_and(|got| {
+                (0..size).any(|kept| {
+                    // Only a shorter answer can be that of fewer bytes.
+                    got.len() <= kept + 6 && got == answer(&bytes[..kept])
+                })
             })
-        });
-        error.diagnose_if(cut, "truncates")
-    })
+        })
 }
 
 fn answer(bytes: &[u8]) -> Vec<u8> {

@@ -1,8 +1,10 @@
 //! Exercise 06: add numbers, and stop when told to.
 
-use harness::Fault;
+use harness::{Fault, Peer};
 
-use crate::check::{Check, Client, Or, Result, StepError};
+use crate::check::{Check, expect_gone};
+use crate::diagnosis::Symptom::{Closed, Exited, ExitedWell, TimedOut};
+use crate::diagnosis::{Diagnose, Result};
 
 /// How often a request is made that a program about to end may still answer:
 /// on a busy machine its end takes a while.
@@ -12,14 +14,14 @@ pub(crate) fn check(c: &mut Check) -> Result {
     c.step("a client's requests are answered");
     let mut a = c.connect("a")?;
     asks(c, &mut a)?;
-    asks(c, &mut a).or_closed("one-request-only")?;
+    asks(c, &mut a).diagnose(Closed, "one-request-only")?;
 
     c.step("a wrong request ends only its own connection");
     for wrong in ["1 two 3\n", "1.5\n"] {
         let mut bad = c.connect("bad")?;
         bad.send(wrong)?;
-        bad.gone().or_exited("error-ends-server")?;
-        asks(c, &mut a).or_exited("error-ends-server")?;
+        expect_gone(&mut bad).diagnose(Exited, "error-ends-server")?;
+        asks(c, &mut a).diagnose(Exited, "error-ends-server")?;
     }
 
     let steps = [
@@ -37,24 +39,24 @@ pub(crate) fn check(c: &mut Check) -> Result {
     a.half_close()?;
     a.expect_end()?;
     stop(c)?;
-    c.expect_success().map_err(|error| {
-        // If its listener is closed, `accept` is not what it waits in.
-        let open = error.is_timeout() && c.connect("late").is_ok();
-        error.diagnose_if(open, "shutdown-deadlocks")
-    })?;
+    c.expect_success()
+        .diagnose_if("shutdown-deadlocks", |error| {
+            // If its listener is closed, `accept` is not what it waits in.
+            error.is(TimedOut) && c.connect("late").is_ok()
+        })?;
 
     c.step(steps[1]);
     c.start_anew()?;
     let mut a = c.connect("a")?;
     asks(c, &mut a)?;
     stop(c)?;
-    refuses(c).or_exited("cuts-off-clients")?;
+    refuses(c).diagnose(Exited, "cuts-off-clients")?;
 
     c.step(steps[2]);
     for _ in 0..AGAIN {
         asks(c, &mut a)
-            .or_exited("cuts-off-clients")
-            .or_closed("cuts-off-clients")?;
+            .diagnose(Exited, "cuts-off-clients")
+            .diagnose(Closed, "cuts-off-clients")?;
     }
     a.half_close()?;
     a.expect_end()?;
@@ -65,12 +67,9 @@ pub(crate) fn check(c: &mut Check) -> Result {
 fn stop(c: &mut Check) -> Result {
     if let Some(program) = c.program() {
         program.end_input();
-        if let Err(failure) = program.expect("shutting down\n") {
-            let error = StepError::from(failure);
-            let ended_well = error.is_exit()
-                && program.exit().is_ok_and(|status| status.success());
-            return Err(error.diagnose_if(ended_well, "not-announced"));
-        }
+        program
+            .expect("shutting down\n")
+            .diagnose(ExitedWell, "not-announced")?;
     }
     Ok(())
 }
@@ -83,7 +82,7 @@ fn refuses(c: &Check) -> Result {
     let is_over = || match c.connect("late") {
         Ok(mut late) => {
             let _ = late.half_close();
-            last = late.gone().or_timed_out("still-listens");
+            last = expect_gone(&mut late).diagnose(TimedOut, "still-listens");
             // The program may have taken it in, in place of the client that
             // wakes it, and forgotten it: then the listener is closed.
             if last.is_err() && is_refused(c) {
@@ -92,13 +91,13 @@ fn refuses(c: &Check) -> Result {
             }
             last.is_err()
         }
-        Err(error) if error.is_refusal() => {
+        Err(failure) if *failure.fault == Fault::ConnectionRefused => {
             last = Ok(());
             true
         }
         // Thrown out before the kernel has said here that it is in.
-        Err(error) => {
-            last = Err(error);
+        Err(failure) => {
+            last = Err(failure.into());
             false
         }
     };
@@ -106,16 +105,17 @@ fn refuses(c: &Check) -> Result {
         last?;
         let fault = Fault::Unexpected("a connection each time".to_owned());
         let error = c.error("late", "be refused", fault);
-        return Err(error.diagnose("still-listens"));
+        return Err(error.certainly("still-listens"));
     }
     last
 }
 
 fn is_refused(c: &Check) -> bool {
-    c.connect("later").is_err_and(|error| error.is_refusal())
+    c.connect("later")
+        .is_err_and(|failure| *failure.fault == Fault::ConnectionRefused)
 }
 
-fn asks(c: &mut Check, client: &mut Client) -> Result {
+fn asks(c: &mut Check, client: &mut Peer) -> harness::Result {
     let numbers: Vec<i64> = (0..c.rng().usize(2..=5))
         .map(|_| c.rng().i64(-99..=999))
         .collect();

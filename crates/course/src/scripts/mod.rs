@@ -1,12 +1,13 @@
 //! What each exercise is asked, step by step.
 //!
 //! A step's name is a sentence about a correct program. What a fault means is
-//! said where the fault can arise, and for one kind of fault only:
-//! `or_timed_out` (nothing came), `or_closed`, `or_exited`, `or_wrong`, or
-//! `or_got` (exactly this came). A fault that no step foresees gets no
-//! diagnosis of its own.
+//! said where it can arise, and for one kind of fault only: by `diagnose` with
+//! a `Symptom`, by `diagnose_answer` (exactly this came), or by `diagnose_if`
+//! (the program, asked more, leaves no other explanation). A fault that no
+//! step foresees gets no diagnosis of its own.
 
-use crate::check::{Check, Result};
+use crate::check::Check;
+use crate::diagnosis::Result;
 
 #[path = "02-reuse-addr.rs"]
 mod reuse_addr;
