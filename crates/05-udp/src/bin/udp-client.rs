@@ -22,7 +22,8 @@
 //! Test: tests/05-udp.rs
 
 use std::env;
-use std::io::{self, BufRead, ErrorKind, Write};
+use std::io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
+use std::io::{self, BufRead, Write};
 use std::net::{SocketAddr, ToSocketAddrs, UdpSocket};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -32,7 +33,6 @@ use anyhow::{anyhow, bail};
 const DEFAULT_ADDR: &str = "127.0.0.1:9006";
 const HINT: &str = "start the server first, \
     or give its HOST:PORT, such as 127.0.0.1:9006";
-const USAGE: &str = "usage: udp-client [HOST:PORT [--unconnected]]";
 const MAX_DATAGRAM: usize = 65_535 - 20 - 8; // less IPv4 and UDP header
 const BUFFER_SIZE: usize = 65_535;
 const TYPED_BY_WINDOWS: &[u8] = if cfg!(windows) { b"\r" } else { b"" };
@@ -45,7 +45,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let connected = match env::args().nth(2).as_deref() {
         None => true,
         Some("--unconnected") => false,
-        Some(_) => bail!(USAGE),
+        Some(_) => bail!("usage: udp-client [HOST:PORT [--unconnected]]"),
     };
     let mut servers: Vec<_> = addr
         .to_socket_addrs()
@@ -75,7 +75,7 @@ fn ask(line: &[u8], servers: &mut [SocketAddr], connected: bool) -> ExitCode {
         };
         println!("try {number} of {TRIES}: {to}: {error}");
         // Only silence can be expected to end by itself.
-        if error.kind() != ErrorKind::TimedOut && servers.len() == 1 {
+        if error.kind() != TimedOut && servers.len() == 1 {
             break;
         }
         servers.rotate_left(1);
@@ -105,20 +105,19 @@ fn try_once(line: &[u8], to: SocketAddr, connected: bool) -> io::Result<()> {
                 println!("received: {text}");
                 return Ok(());
             }
-            Err(error) if !may_still_come(&error) => return Err(error),
-            // A stranger's datagram must not buy the try more time.
-            _ => left = TIMEOUT.saturating_sub(start.elapsed()),
+            Ok(_) => {}
+            Err(error) => match error.kind() {
+                // A timeout has two faces; and after Ctrl-Z, `fg` interrupts.
+                WouldBlock | TimedOut | Interrupted => {}
+                _ => return Err(error),
+            },
         }
+        // A stranger's datagram must not buy the try more time.
+        left = TIMEOUT.saturating_sub(start.elapsed());
     }
-    Err(ErrorKind::TimedOut.into())
+    Err(TimedOut.into())
 }
 // ANCHOR_END: tries
-
-/// A timeout has two faces; and after Ctrl-Z, `fg` interrupts the wait.
-fn may_still_come(error: &io::Error) -> bool {
-    use ErrorKind::{Interrupted, TimedOut, WouldBlock};
-    matches!(error.kind(), Interrupted | TimedOut | WouldBlock)
-}
 
 /// One line as it was typed, without its newline; `None` at the end of input.
 fn prompt(text: &str) -> io::Result<Option<Vec<u8>>> {
