@@ -7,18 +7,25 @@
 //!   no new client, serves the present one to its end, and says goodbye.
 //! Limits:
 //!   - At the end of its input it waits for the clients that it serves, for
-//!     ever if one of them stays; those who wait in the kernel's queue are
-//!     reset (lesson 09, still to come).
-//!   - `sequential-tcp`, and `pool-tcp` when its queue is full, notice the end
-//!     of input when a client has left. Until then the kernel still takes
+//!     ever if one of them stays; those who wait in the kernel's accept queue
+//!     are reset (lesson 09, still to come).
+//!   - `sequential-tcp`, and `pool-tcp` when its job queue is full, notice the
+//!     end of input when a client has left. Until then the kernel still takes
 //!     connections, and resets them afterwards.
 //!   - An input that has ended from the start, such as /dev/null, ends it at
 //!     once.
 //!   - Four silent clients keep `pool-tcp` from serving others, as nothing
-//!     here has a deadline (lesson 04 has one).
-//!   - std's queue of 128 clients is the default, as in lesson 03.
+//!     here has a timeout (lesson 04 has one).
+//!   - `threads-tcp` has as many threads as clients, as lesson 03 has, and
+//!     ends where that does. The accept queue is std's, 128 clients.
 //!   - Each datagram is copied to memory of its own, so that another thread
 //!     can own it; with `threads-udp` it costs that thread too.
+//!   - It stops by connecting to itself, and closes that connection first: a
+//!     TIME-WAIT is left on its port, which std's `bind` does not mind. A
+//!     `Waker` used after its server's end knocks at that port all the same,
+//!     which may be a stranger's by then.
+//!   - When standard output cannot be written, a conversation ends at its
+//!     first line, and the server with its own next one.
 //!
 //! Builds on: 03-threaded
 //! Chapter: docs/06-socketserver.md
@@ -30,8 +37,8 @@ use std::{env, thread};
 
 use anyhow::{anyhow, bail};
 use socketserver::{
-    Datagram, Handler, Options, ProcessRequest, Sequential, Server, Tcp,
-    ThreadPool, Threads, Transport, Udp,
+    Datagram, Handler, ProcessRequest, Sequential, Server, Tcp, ThreadPool,
+    Threads, Transport, Udp,
 };
 
 const DEFAULT_ADDR: &str = "127.0.0.1:9006";
@@ -46,14 +53,9 @@ const QUEUE: usize = 4;
 
 // ANCHOR: server_flow
 fn main() -> anyhow::Result<()> {
-    let args: Vec<_> = env::args_os().skip(1).collect();
-    let (addr, choice) = match args.as_slice() {
-        [] => (DEFAULT_ADDR.into(), DEFAULT_CHOICE.into()),
-        [addr] => (addr.to_string_lossy(), DEFAULT_CHOICE.into()),
-        [addr, choice] => (addr.to_string_lossy(), choice.to_string_lossy()),
-        _ => bail!(USAGE),
-    };
-    match &*choice {
+    let addr = env::args().nth(1).unwrap_or(DEFAULT_ADDR.into());
+    let choice = env::args().nth(2).unwrap_or(DEFAULT_CHOICE.into());
+    match choice.as_str() {
         "sequential-tcp" => serve::<Tcp, _>(&addr, Sequential),
         "threads-tcp" => serve::<Tcp, _>(&addr, Threads::default()),
         "pool-tcp" => serve::<Tcp, _>(&addr, pool()?),
@@ -72,15 +74,14 @@ where
     P: ProcessRequest,
     Echo: Handler<T::Request>,
 {
-    let options = Options::default();
-    let mut server = Server::<T, P, _>::bind(addr, &options, process, Echo)
+    let mut server = Server::<T, P, _>::bind(addr, process, Echo)
         .map_err(|error| anyhow!("cannot listen on {addr}: {error}; {HINT}"))?;
     println!("listening on {}", server.local_addr()?);
-    let stop = server.shutdown_handle();
+    let waker = server.waker();
     let keyboard = move || {
         // What is typed does not matter, only that no more can come.
         let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
-        stop.shutdown();
+        waker.shutdown();
     };
     thread::Builder::new().spawn(keyboard).map_err(no_thread)?;
     server.serve_forever();
