@@ -36,13 +36,13 @@ fn over_tcp(play: &mut Play) -> Result<()> {
                 "The server listens",
                 "The transport makes the listener, as in lesson 02.",
             )
-            .rust("Server::<T, P, _>::bind(addr, &options, process, Echo)")
+            .rust("Server::<T, P, _>::bind(addr, process, Echo)")
             .python("socketserver.ThreadingTCPServer(addr, Echo)")
             .call("server", "socket")
             .call("server", "setsockopt")
             .call("server", "bind")
             .call("server", "listen"),
-            bell("It will close with a reset, so that no TIME-WAIT is left."),
+            waker(),
             step(
                 "It serves for ever",
                 "One thread waits for the end of the keyboard's input, the \
@@ -57,9 +57,8 @@ fn over_tcp(play: &mut Play) -> Result<()> {
         &[listener(0)],
         step(
             "The kernel's table",
-            "A listener with an empty queue. The second socket is bound, but \
-             neither listens nor is connected, and so the table does not show \
-             it.",
+            "A listener with an empty accept queue. The second socket has no \
+             address yet, and so the table does not show it.",
         ),
     )?;
 
@@ -128,18 +127,14 @@ fn over_tcp(play: &mut Play) -> Result<()> {
 }
 
 /// The server's second socket.
-fn bell(text: &str) -> Telling {
+fn waker() -> Telling {
     step(
         "It makes a second socket, to wake itself",
-        &format!(
-            "Its own shutdown will speak to it from another thread, by this \
-             socket. {text}"
-        ),
+        "Its own shutdown will connect to it from another thread, by this \
+         socket, which never blocks.",
     )
     .rust("Socket::new(Domain::for_address(server), kind, None)?")
     .call("server", "socket")
-    .call("server", "bind")
-    .call("server", "setsockopt")
 }
 
 fn over_udp(play: &mut Play) -> Result<()> {
@@ -152,12 +147,11 @@ fn over_udp(play: &mut Play) -> Result<()> {
                 "The server gets its port",
                 "The same server with another transport: no listen.",
             )
-            .rust("Server::<T, P, _>::bind(addr, &options, process, Echo)")
+            .rust("Server::<T, P, _>::bind(addr, process, Echo)")
             .python("socketserver.UDPServer(addr, Echo)")
             .call("server", "socket")
-            .call("server", "bind")
-            .call("server", "setsockopt"),
-            bell("The option means nothing to UDP."),
+            .call("server", "bind"),
+            waker(),
             step(
                 "It serves for ever",
                 "The main thread waits for a datagram.",
@@ -171,8 +165,7 @@ fn over_udp(play: &mut Play) -> Result<()> {
         &[udp_server()],
         step(
             "The kernel's table",
-            "One socket on port 9006. (The second one, on a port of its own, \
-             is left out.)",
+            "One socket on port 9006. The second one has no address yet.",
         ),
     )?;
 
