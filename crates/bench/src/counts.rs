@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
-use harness::proc;
+use harness::{proc, strace};
 
 use crate::load::client;
 use crate::server::{Contender, Server};
@@ -35,7 +34,7 @@ type Talk = fn(SocketAddr, usize) -> Result<()>;
 /// When a server under strace does not do its work.
 pub fn calls(contenders: &[(Contender, Talk)], folder: &Path) -> Result<()> {
     println!("\ncalls: system calls of the server, counted with strace");
-    if Command::new("strace").arg("-V").output().is_err() {
+    if !strace::is_there() {
         println!("  skipped: there is no strace here (it is for Linux)");
         return Ok(());
     }
@@ -84,9 +83,8 @@ fn trace(
     work: impl FnOnce(&Server) -> Result<()>,
 ) -> Result<Counts> {
     let file = folder.join("trace");
-    // -D: the server, not strace, is our child, to be looked at and killed.
-    let prefix = ["strace", "-D", "-f", "-e", "signal=none", "-o"];
-    let mut prefix = prefix.map(str::to_owned).to_vec();
+    let prefix = [&["strace"], &strace::FOLLOW[..], &["-o"]].concat();
+    let mut prefix: Vec<_> = prefix.into_iter().map(str::to_owned).collect();
     prefix.push(file.display().to_string());
     let server = Server::start(&prefix, command)?;
     work(&server)?;
@@ -101,14 +99,8 @@ fn trace(
         }
         changed.elapsed() > QUIET
     })?;
-    let mut counts = Counts::new();
-    for line in trace.lines() {
-        // `PID NAME(...`; a call that goes on is `PID <... NAME resumed>`.
-        let call = line.split_whitespace().nth(1).unwrap_or_default();
-        if let Some((name, _)) = call.split_once('(') {
-            *counts.entry(name.to_owned()).or_default() += 1.0;
-        }
-    }
+    let counts = strace::counts(trace.as_bytes()).into_iter();
+    let counts: Counts = counts.map(|(name, n)| (name, n as f64)).collect();
     ensure!(
         !counts.is_empty(),
         "strace has traced nothing; may it ptrace?"

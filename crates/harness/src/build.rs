@@ -47,7 +47,7 @@ fn built(package: &str, kind: &str, name: &str) -> Result<PathBuf> {
         _ => folder.join(file),
     };
     if !built.contains(&path) {
-        build(package, &[kind, name], &folder)?;
+        build(&[package], &[kind, name], &folder)?;
         built.insert(path.clone());
     }
     Ok(path)
@@ -62,11 +62,22 @@ fn built(package: &str, kind: &str, name: &str) -> Result<PathBuf> {
 /// [`Fault::Io`] with what Cargo said if it does not compile.
 pub fn compile(package: &str, targets: &[&str]) -> Result<PathBuf> {
     let folder = profile_folder();
-    build(package, targets, &folder)?;
+    build(&[package], targets, &folder)?;
     Ok(folder)
 }
 
-fn build(package: &str, targets: &[&str], folder: &Path) -> Result {
+/// The folder of the programs of `packages`, all built by one start of Cargo,
+/// which is quicker than one for each. As [`compile`] it asks each time.
+///
+/// # Errors
+/// [`Fault::Io`] with what Cargo said if one does not compile.
+pub fn binaries(packages: &[&str]) -> Result<PathBuf> {
+    let folder = profile_folder();
+    build(packages, &["--bins"], &folder)?;
+    Ok(folder)
+}
+
+fn build(packages: &[&str], targets: &[&str], folder: &Path) -> Result {
     let profile = match folder.file_name().and_then(|name| name.to_str()) {
         Some("debug") | None => "dev",
         Some(profile) => profile,
@@ -74,7 +85,8 @@ fn build(package: &str, targets: &[&str], folder: &Path) -> Result {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let said = Command::new(cargo)
         .current_dir(root())
-        .args(["build", "--quiet", "--package", package])
+        .args(["build", "--quiet"])
+        .args(packages.iter().flat_map(|package| ["--package", package]))
         .args(targets)
         .args(["--profile", profile, "--target-dir"])
         .arg(folder.parent().unwrap_or(folder))

@@ -24,12 +24,37 @@ pub(crate) struct Group {
     mark: String,
 }
 
-/// What happens to all processes of a group.
+/// What happens to a process, or to all of a group.
 #[derive(Clone, Copy)]
 pub(crate) enum Signal {
     Kill,
     Stop,
     Continue,
+    Interrupt,
+}
+
+impl Signal {
+    /// Nothing happens on Windows.
+    pub(crate) fn send_to(self, process: u32) {
+        #[cfg(unix)]
+        if let Some(process) = pid(process) {
+            // Fails only if it is gone.
+            let _ = rustix::process::kill_process(process, self.number());
+        }
+        #[cfg(not(unix))]
+        let _ = process;
+    }
+
+    #[cfg(unix)]
+    fn number(self) -> rustix::process::Signal {
+        use rustix::process::Signal as Unix;
+        match self {
+            Self::Kill => Unix::KILL,
+            Self::Stop => Unix::STOP,
+            Self::Continue => Unix::CONT,
+            Self::Interrupt => Unix::INT,
+        }
+    }
 }
 
 /// Lets `command` start as the leader of a group of its own, and gives the
@@ -55,12 +80,7 @@ impl Group {
     pub(crate) fn signal(&self, signal: Signal) {
         #[cfg(unix)]
         if let Some(leader) = pid(self.leader) {
-            use rustix::process::Signal as Unix;
-            let signal = match signal {
-                Signal::Kill => Unix::KILL,
-                Signal::Stop => Unix::STOP,
-                Signal::Continue => Unix::CONT,
-            };
+            let signal = signal.number();
             // Fails only if nobody is left in the group.
             let _ = rustix::process::kill_process_group(leader, signal);
         }
@@ -85,7 +105,7 @@ impl Group {
             && Instant::now() < until
         {
             for process in others {
-                kill(process);
+                Signal::Kill.send_to(process);
             }
             std::thread::yield_now();
         }
@@ -98,7 +118,7 @@ impl Group {
 pub fn kill_all_groups() {
     let running = lock().clone();
     for group in running {
-        kill(group.leader);
+        Signal::Kill.send_to(group.leader);
         group.end();
     }
 }
@@ -110,15 +130,4 @@ fn lock() -> std::sync::MutexGuard<'static, BTreeSet<Group>> {
 #[cfg(unix)]
 fn pid(process: u32) -> Option<rustix::process::Pid> {
     rustix::process::Pid::from_raw(process.cast_signed())
-}
-
-fn kill(process: u32) {
-    #[cfg(unix)]
-    if let Some(process) = pid(process) {
-        let signal = rustix::process::Signal::KILL;
-        // Fails only if it is gone.
-        let _ = rustix::process::kill_process(process, signal);
-    }
-    #[cfg(not(unix))]
-    let _ = process;
 }

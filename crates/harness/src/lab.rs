@@ -81,8 +81,9 @@ impl Lab {
         self.start_command(name, command)
     }
 
-    /// Starts `command`, its three standard streams in the harness's hand and
-    /// `RUST_BACKTRACE` cleared. Does not wait for anything.
+    /// Starts `command`, its three standard streams in the harness's hand, and
+    /// without `RUST_BACKTRACE` unless the command says otherwise. Does not
+    /// wait for anything.
     ///
     /// # Errors
     /// [`Fault::Io`] if it cannot be started.

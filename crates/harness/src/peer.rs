@@ -138,37 +138,32 @@ impl Peer {
     pub fn expect(&mut self, bytes: impl AsRef<[u8]>) -> Result {
         let wanted = bytes.as_ref();
         let step = || format!("receive {}", crate::timeline::quote(wanted));
-        let until = self.until();
         let mut right = 0;
-        loop {
-            let got = &self.unread[..self.unread.len().min(wanted.len())];
-            let differs = (right..got.len()).find(|&at| got[at] != wanted[at]);
-            if let Some(offset) = differs {
-                let fault = Fault::WrongByte {
+        let received = self.receive_until(step, |unread, ended| {
+            let got = &unread[..unread.len().min(wanted.len())];
+            // The comparison of slices is quick, that of bytes says where.
+            if got[right..] != wanted[right..got.len()] {
+                let same = |at: &usize| got[*at] == wanted[*at];
+                let offset = (right..).take_while(same).count() + right;
+                return Err(Fault::WrongByte {
                     offset,
-                    got: around(&self.unread, offset),
+                    got: around(unread, offset),
                     wanted: around(wanted, offset),
-                };
-                let got = self.rest_of_line();
-                return Err(self.failure(step(), fault).with_got(got));
+                });
             }
             right = got.len();
             if right == wanted.len() {
-                self.unread.drain(..right);
-                return Ok(());
+                unread.drain(..right);
+                return Ok(Some(()));
             }
-            match self.fill(until) {
-                Ok(0) => {
-                    let fault = Fault::UnexpectedEof {
-                        got: right,
-                        wanted: wanted.len(),
-                    };
-                    return Err(self.failure(step(), fault));
-                }
-                Ok(_) => {}
-                Err(fault) => return Err(self.failure(step(), fault)),
-            }
-        }
+            let wanted = wanted.len();
+            let fault = Fault::UnexpectedEof { got: right, wanted };
+            if ended { Err(fault) } else { Ok(None) }
+        });
+        received.map_err(|failure| match *failure.fault {
+            Fault::WrongByte { .. } => failure.with_got(self.rest_of_line()),
+            _ => failure,
+        })
     }
 
     /// Receives the next line, without its newline.
@@ -177,22 +172,14 @@ impl Peer {
     /// [`Fault::UnexpectedEof`], [`Fault::ConnectionReset`], or
     /// [`Fault::TimedOut`].
     pub fn line(&mut self) -> Result<String> {
-        let until = self.until();
-        loop {
-            if let Some(at) = self.unread.iter().position(|&b| b == b'\n') {
-                let line: Vec<u8> = self.unread.drain(..=at).collect();
-                return Ok(String::from_utf8_lossy(&line[..at]).into_owned());
-            }
-            let fault = match self.fill(until) {
-                Ok(0) => Fault::UnexpectedEof {
-                    got: self.unread.len(),
-                    wanted: self.unread.len() + 1,
-                },
-                Ok(_) => continue,
-                Err(fault) => fault,
+        let step = || "receive a line".to_owned();
+        self.receive_until(step, |unread, _| {
+            let Some(at) = unread.iter().position(|&b| b == b'\n') else {
+                return Ok(None);
             };
-            return Err(self.failure("receive a line", fault));
-        }
+            let line: Vec<u8> = unread.drain(..=at).collect();
+            Ok(Some(String::from_utf8_lossy(&line[..at]).into_owned()))
+        })
     }
 
     /// Receives what comes next, at least one byte.
@@ -201,20 +188,10 @@ impl Peer {
     /// [`Fault::UnexpectedEof`], [`Fault::ConnectionReset`], or
     /// [`Fault::TimedOut`].
     pub fn receive(&mut self) -> Result<Vec<u8>> {
-        let until = self.until();
-        if self.unread.is_empty() {
-            match self.fill(until) {
-                Ok(0) => {
-                    let fault = Fault::UnexpectedEof { got: 0, wanted: 1 };
-                    return Err(self.failure("receive something", fault));
-                }
-                Ok(_) => {}
-                Err(fault) => {
-                    return Err(self.failure("receive something", fault));
-                }
-            }
-        }
-        Ok(std::mem::take(&mut self.unread))
+        let step = || "receive something".to_owned();
+        self.receive_until(step, |unread, _| {
+            Ok((!unread.is_empty()).then(|| std::mem::take(unread)))
+        })
     }
 
     /// Receives everything up to the end of the stream (FIN).
@@ -222,16 +199,10 @@ impl Peer {
     /// # Errors
     /// [`Fault::ConnectionReset`], or [`Fault::TimedOut`].
     pub fn rest(&mut self) -> Result<Vec<u8>> {
-        let until = self.until();
-        loop {
-            match self.fill(until) {
-                Ok(0) => return Ok(std::mem::take(&mut self.unread)),
-                Ok(_) => {}
-                Err(fault) => {
-                    return Err(self.failure("receive the end", fault));
-                }
-            }
-        }
+        let step = || "receive the end".to_owned();
+        self.receive_until(step, |unread, ended| {
+            Ok(ended.then(|| std::mem::take(unread)))
+        })
     }
 
     /// Receives the end of the stream (FIN), and nothing before it.
@@ -240,15 +211,11 @@ impl Peer {
     /// [`Fault::Unexpected`], [`Fault::ConnectionReset`], or
     /// [`Fault::TimedOut`].
     pub fn expect_end(&mut self) -> Result {
-        let until = self.until();
-        let fault = match self.unread.is_empty().then(|| self.fill(until)) {
-            Some(Ok(0)) => return Ok(()),
-            Some(Err(fault)) => fault,
-            None | Some(Ok(_)) => {
-                Fault::Unexpected(crate::timeline::quote(&self.unread))
-            }
-        };
-        Err(self.failure("receive the end of the stream", fault))
+        let step = || "receive the end of the stream".to_owned();
+        self.receive_until(step, |unread, ended| match unread.is_empty() {
+            true => Ok(ended.then_some(())),
+            false => Err(Fault::Unexpected(crate::timeline::quote(unread))),
+        })
     }
 
     /// Receives a reset, whatever comes before it.
@@ -257,16 +224,17 @@ impl Peer {
     /// [`Fault::Unexpected`] if the stream ends otherwise, or
     /// [`Fault::TimedOut`].
     pub fn expect_reset(&mut self) -> Result {
-        let until = self.until();
-        let fault = loop {
-            match self.fill(until) {
-                Ok(0) => break Fault::Unexpected("FIN".to_owned()),
-                Ok(_) => {}
-                Err(Fault::ConnectionReset) => return Ok(()),
-                Err(fault) => break fault,
-            }
-        };
-        Err(self.failure("be reset", fault))
+        let end = self.receive_until(
+            || "be reset".to_owned(),
+            |_, ended| match ended {
+                true => Err(Fault::Unexpected("FIN".to_owned())),
+                false => Ok(None),
+            },
+        );
+        match end {
+            Err(end) if *end.fault == Fault::ConnectionReset => Ok(()),
+            end => end,
+        }
     }
 
     /// True if nothing has arrived that was not received yet. Does not wait,
@@ -366,8 +334,38 @@ impl Peer {
             .map_err(|error| self.failure("reset", error))
     }
 
-    fn until(&self) -> Instant {
-        Instant::now() + self.lab.timeout
+    /// Receives until `look` finds what it wants in what has come and was not
+    /// taken yet, or says what is wrong with it. It is told whether that is
+    /// all, because the stream has ended.
+    fn receive_until<T>(
+        &mut self,
+        wanted: impl FnOnce() -> String,
+        mut look: impl FnMut(
+            &mut Vec<u8>,
+            bool,
+        ) -> std::result::Result<Option<T>, Fault>,
+    ) -> Result<T> {
+        let until = Instant::now() + self.lab.timeout;
+        let mut ended = false;
+        let fault = loop {
+            let received = match look(&mut self.unread, ended) {
+                Ok(Some(found)) => return Ok(found),
+                Ok(None) if ended => {
+                    let got = self.unread.len();
+                    break Fault::UnexpectedEof {
+                        got,
+                        wanted: got + 1,
+                    };
+                }
+                Ok(None) => self.fill(until),
+                Err(fault) => break fault,
+            };
+            match received {
+                Ok(count) => ended = count == 0,
+                Err(fault) => break fault,
+            }
+        };
+        Err(self.failure(wanted(), fault))
     }
 
     /// What has come, and what comes up to the end of the line.

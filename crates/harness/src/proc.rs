@@ -53,6 +53,13 @@ fn status(process: u32, name: &str) -> Option<u64> {
     field(&status, name)
 }
 
+/// How many file descriptors a process may have: its soft limit.
+pub fn descriptor_limit(process: u32) -> Option<u64> {
+    let limits = fs::read_to_string(format!("/proc/{process}/limits")).ok()?;
+    let line = limits.lines().find(|l| l.starts_with("Max open files"))?;
+    line.split_whitespace().nth(3)?.parse().ok()
+}
+
 /// Lets a running process have `most` file descriptors, up to the hard limit.
 ///
 /// # Errors
@@ -212,6 +219,49 @@ pub fn tcp_rows(port: u16) -> Option<Vec<TcpRow>> {
             .filter_map(row)
             .collect(),
     )
+}
+
+/// The connections that the kernel has made at `listener`, and that no
+/// program has accepted yet.
+pub fn accept_queue(listener: SocketAddr) -> Option<usize> {
+    tcp_rows(listener.port())?
+        .into_iter()
+        .find(|row| row.local == listener && row.state == "LISTEN")
+        .map(|row| row.receive_queue)
+}
+
+/// How many ask to be connected to `listener`, and have no answer yet.
+pub fn unanswered(listener: SocketAddr) -> Option<usize> {
+    let rows = tcp_rows(listener.port())?.into_iter();
+    let asking = rows.filter(|row| row.remote == listener);
+    Some(asking.filter(|row| row.state == "SYN-SENT").count())
+}
+
+/// True if each end of a connection on this machine has bytes that its program
+/// does not read, and bytes that the other end does not take, and if none of
+/// these four amounts changes while `others` do something that succeeds.
+pub fn is_stuck(
+    a: SocketAddr,
+    b: SocketAddr,
+    others: impl FnOnce() -> bool,
+) -> bool {
+    let before = queues(a, b).unwrap_or_default();
+    let succeeded = others();
+    let after = queues(a, b).unwrap_or_default();
+    succeeded && before == after && !after.contains(&0)
+}
+
+/// The bytes not read and not taken of a connection on this machine: what its
+/// end at `a` has not read, and what the other has not taken from it, and the
+/// same for its end at `b`.
+pub fn queues(a: SocketAddr, b: SocketAddr) -> Option<[usize; 4]> {
+    let rows = tcp_rows(a.port())?;
+    let end = |local, remote| {
+        rows.iter()
+            .find(|row| (row.local, row.remote) == (local, remote))
+    };
+    let (a, b) = (end(a, b)?, end(b, a)?);
+    Some([a.receive_queue, a.send_queue, b.receive_queue, b.send_queue])
 }
 
 fn rows(table: &str) -> impl Iterator<Item = TcpRow> {

@@ -23,7 +23,6 @@ pub struct Program {
     child: Arc<SharedChild>,
     input: Option<Sender<Vec<u8>>>,
     observed: Arc<Observed>,
-    taken: [usize; 2],
     group: Option<Group>,
 }
 
@@ -36,7 +35,8 @@ struct Observed {
 
 #[derive(Default)]
 struct State {
-    outputs: [Output; 2],
+    stdout: Output,
+    stderr: Output,
     screen: Vec<u8>,
     exit: Option<ExitStatus>,
 }
@@ -44,19 +44,38 @@ struct State {
 #[derive(Default)]
 struct Output {
     bytes: Vec<u8>,
+    /// So many of them belong to what was expected, and has come.
+    taken: usize,
     ended: bool,
     flooded: bool,
 }
 
 #[derive(Clone, Copy)]
 enum Pipe {
-    Stdout = 0,
-    Stderr = 1,
+    Stdout,
+    Stderr,
 }
 
 impl State {
+    fn output(&mut self, pipe: Pipe) -> &mut Output {
+        match pipe {
+            Pipe::Stdout => &mut self.stdout,
+            Pipe::Stderr => &mut self.stderr,
+        }
+    }
+
     fn ended(&self) -> bool {
-        self.exit.is_some() && self.outputs.iter().all(|output| output.ended)
+        self.exit.is_some() && self.stdout.ended && self.stderr.ended
+    }
+
+    fn flooded(&self) -> bool {
+        self.stdout.flooded || self.stderr.flooded
+    }
+}
+
+impl Output {
+    fn not_taken(&self) -> &[u8] {
+        &self.bytes[self.taken..]
     }
 }
 
@@ -77,8 +96,10 @@ impl Program {
         name: &str,
         mut command: Command,
     ) -> Result<Self> {
+        if !command.get_envs().any(|(name, _)| name == "RUST_BACKTRACE") {
+            command.env_remove("RUST_BACKTRACE");
+        }
         command
-            .env_remove("RUST_BACKTRACE")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
@@ -95,7 +116,6 @@ impl Program {
                 state: Mutex::default(),
                 changed: Condvar::new(),
             }),
-            taken: [0; 2],
             group: None,
         };
         program.input = program.child.take_stdin().map(write_in_background);
@@ -135,14 +155,13 @@ impl Program {
                 lab.timeline.add(&name, what);
                 observed.change(|state| {
                     state.screen.extend_from_slice(bytes);
-                    let output = &mut state.outputs[pipe as usize];
+                    let output = state.output(pipe);
                     output.bytes.extend_from_slice(bytes);
                     flooded = output.bytes.len() > lab.output_limit;
                     output.flooded = flooded;
                 });
             }
-            observed
-                .change(|state| state.outputs[pipe as usize].ended = !flooded);
+            observed.change(|state| state.output(pipe).ended = !flooded);
             if flooded {
                 // Closing the pipe would tell the program; leave it full.
                 std::mem::forget(output);
@@ -240,45 +259,42 @@ impl Program {
         text: &str,
         wanted: String,
     ) -> Result<String> {
-        let index = pipe as usize;
-        let start = self.taken[index];
-        let mut searched = start;
-        let found = self.wait(&wanted, |state| {
-            let bytes = &state.outputs[index].bytes;
-            let at = find(&bytes[searched..], text.as_bytes());
-            let found = at.map(|at| {
-                let before = &bytes[start..searched + at];
-                (String::from_utf8_lossy(before).into_owned(), searched + at)
-            });
-            // What is left may still hold the beginning of the text.
-            searched = searched.max(bytes.len().saturating_sub(text.len()));
-            found
-        })?;
-        let (before, at) = found;
-        self.taken[index] = at + text.len();
-        Ok(before)
+        let mut searched = 0;
+        self.wait(&wanted, |state| {
+            let output = state.output(pipe);
+            let bytes = output.not_taken();
+            let Some(at) = find(&bytes[searched..], text.as_bytes()) else {
+                // What is left may still hold the beginning of the text.
+                let whole = bytes.len().saturating_sub(text.len());
+                searched = searched.max(whole);
+                return None;
+            };
+            let (before, _) = bytes.split_at(searched + at);
+            let before = String::from_utf8_lossy(before).into_owned();
+            output.taken += searched + at + text.len();
+            Some(before)
+        })
     }
 
     /// Waits until `look` finds something, or it never will.
     fn wait<T>(
         &self,
         wanted: &str,
-        mut look: impl FnMut(&State) -> Option<T>,
+        mut look: impl FnMut(&mut State) -> Option<T>,
     ) -> Result<T> {
         let until = Instant::now() + self.lab.timeout;
         let mut state = self.observed.lock();
         let fault = loop {
-            if let Some(found) = look(&state) {
+            if let Some(found) = look(&mut state) {
                 return Ok(found);
             }
-            if state.outputs.iter().any(|output| output.flooded) {
+            if state.flooded() {
                 break Fault::Flooded(self.lab.output_limit);
             }
             let left = until.saturating_duration_since(Instant::now());
             match state.exit {
                 Some(status) if state.ended() || left.is_zero() => {
-                    let stderr = &state.outputs[Pipe::Stderr as usize].bytes
-                        [self.taken[Pipe::Stderr as usize]..];
+                    let stderr = state.stderr.not_taken();
                     break Fault::Exited {
                         status: status.to_string(),
                         stderr: String::from_utf8_lossy(stderr).into_owned(),
@@ -302,16 +318,12 @@ impl Program {
 
     /// Everything on standard output so far. Does not wait.
     pub fn stdout(&self) -> Vec<u8> {
-        self.observed.lock().outputs[Pipe::Stdout as usize]
-            .bytes
-            .clone()
+        self.observed.lock().stdout.bytes.clone()
     }
 
     /// Everything on standard error so far. Does not wait.
     pub fn stderr(&self) -> Vec<u8> {
-        self.observed.lock().outputs[Pipe::Stderr as usize]
-            .bytes
-            .clone()
+        self.observed.lock().stderr.bytes.clone()
     }
 
     /// How it ended, if it has. Does not wait.
@@ -328,8 +340,7 @@ impl Program {
     /// True if it printed more than the lab keeps; what came behind that was
     /// not read, so the program waits. Does not wait.
     pub fn has_flooded(&self) -> bool {
-        let state = self.observed.lock();
-        state.outputs.iter().any(|output| output.flooded)
+        self.observed.lock().flooded()
     }
 
     /// How many processes that it started still run; 0 if it was not started
@@ -339,9 +350,9 @@ impl Program {
         others.unwrap_or_default().len()
     }
 
-    /// Stops it, and its group, as Ctrl-Z does; [`Program::resume`] lets it
-    /// go on. A blocking call may then end early: signal(7). Does not wait.
-    /// Nothing happens on Windows, or without a group.
+    /// Stops it, and its group if it has one, as Ctrl-Z does;
+    /// [`Program::resume`] lets it go on. A blocking call may then end early:
+    /// signal(7). Does not wait. Nothing happens on Windows.
     pub fn suspend(&self) {
         self.signal(Signal::Stop);
     }
@@ -351,9 +362,27 @@ impl Program {
         self.signal(Signal::Continue);
     }
 
+    /// Waits until it is stopped, or until it is not. Linux alone tells.
+    ///
+    /// # Errors
+    /// [`Fault::TimedOut`] at the deadline.
+    pub fn wait_until_stopped(&self, stopped: bool) -> Result {
+        let wanted = format!("be stopped: {stopped}");
+        self.lab.wait_until(&wanted, || {
+            crate::proc::is_stopped(self.id()) == Some(stopped)
+        })
+    }
+
+    /// Presses Ctrl-C (SIGINT). Does not wait. Nothing happens on Windows.
+    /// See [`crate::takes_ctrl_c`].
+    pub fn interrupt(&self) {
+        self.signal(Signal::Interrupt);
+    }
+
     fn signal(&self, signal: Signal) {
-        if let Some(group) = &self.group {
-            group.signal(signal);
+        match &self.group {
+            Some(group) => group.signal(signal),
+            None => signal.send_to(self.id()),
         }
     }
 
@@ -417,7 +446,9 @@ impl Program {
     /// [`Fault::Io`] if the system refuses.
     pub fn kill(&mut self) -> Result {
         self.lab.timeline.add(&self.name, What::Killed);
-        self.signal(Signal::Kill);
+        if let Some(group) = &self.group {
+            group.signal(Signal::Kill);
+        }
         self.child
             .kill()
             .map_err(|error| self.failure("be killed", error))?;
@@ -425,7 +456,7 @@ impl Program {
         Ok(())
     }
 
-    fn failure(
+    pub(crate) fn failure(
         &self,
         wanted: impl Into<String>,
         fault: impl Into<Fault>,
@@ -442,6 +473,15 @@ impl Drop for Program {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// `program`, so that Ctrl-C ends it wherever the tests run: a job in a
+/// shell's background ignores SIGINT, and so does what it starts, and these
+/// tests may be such a job. On Unix with GNU's env(1).
+pub fn takes_ctrl_c(program: &std::path::Path) -> Command {
+    let mut command = Command::new("env");
+    command.arg("--default-signal=INT").arg(program);
+    command
 }
 
 /// A thread writes, so that a program that does not read blocks only it.

@@ -117,6 +117,15 @@ impl UdpPeer {
         Err(self.failure(step, fault).with_got(got))
     }
 
+    /// Sends one datagram, and receives it back.
+    ///
+    /// # Errors
+    /// As for [`UdpPeer::send`] and [`UdpPeer::expect`].
+    pub fn gets_echo(&self, datagram: impl AsRef<[u8]>) -> Result {
+        self.send(&datagram)?;
+        self.expect(datagram)
+    }
+
     fn failure(
         &self,
         wanted: impl Into<String>,

@@ -1,0 +1,172 @@
+//! What tests do with a server again and again: start it, be a good client,
+//! be refused.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+use std::thread::JoinHandle;
+
+use crate::{Fault, Lab, Peer, Program, Result, proc};
+
+const REFUSED: i32 = 1;
+
+impl Lab {
+    /// Starts a server, and waits until it says where it listens.
+    ///
+    /// # Errors
+    /// As for [`Lab::start`] and [`Program::wait_until_listening`].
+    pub fn start_server(
+        &self,
+        path: &Path,
+        args: &[&str],
+    ) -> Result<(Program, SocketAddr)> {
+        let mut server = self.start("server", path, args)?;
+        let addr = server.wait_until_listening()?;
+        Ok((server, addr))
+    }
+
+    /// Runs a program that has to refuse its arguments, with `RUST_BACKTRACE`
+    /// set: nothing on standard output, one line on standard error, no panic,
+    /// exit code 1. Gives the line.
+    ///
+    /// # Errors
+    /// [`Fault::Unexpected`] with what it printed instead; or as for
+    /// [`Program::expect_exit`].
+    pub fn refusal(&self, path: &Path, args: &[&str]) -> Result<String> {
+        let mut command = Command::new(path);
+        command.args(args);
+        self.refusal_of(command)
+    }
+
+    /// As [`Lab::refusal`], for a command with more than arguments.
+    ///
+    /// # Errors
+    /// As for [`Lab::refusal`].
+    pub fn refusal_of(&self, mut command: Command) -> Result<String> {
+        command.env("RUST_BACKTRACE", "1");
+        let mut program = self.start_command("refused", command)?;
+        program.end_input();
+        program.expect_exit(REFUSED)?;
+        let printed = program.stdout();
+        let said = String::from_utf8_lossy(&program.stderr()).into_owned();
+        let refused = match said.strip_suffix('\n') {
+            Some(line) if !line.contains('\n') => Some(line.to_owned()),
+            _ => None,
+        };
+        refused
+            .filter(|line| printed.is_empty() && !line.contains("panicked"))
+            .ok_or_else(|| {
+                let printed = String::from_utf8_lossy(&printed);
+                let fault = Fault::Unexpected(format!("{printed}{said}"));
+                let wanted = "refuse in one line on stderr";
+                self.failure(program.name(), wanted, fault)
+            })
+    }
+
+    /// A good client of a server that echoes: it comes, says something, gets
+    /// it back, and leaves.
+    ///
+    /// # Errors
+    /// As for [`Peer::expect`].
+    pub fn good_client_gets_echo(&self, addr: SocketAddr) -> Result {
+        let mut good = self.connect("good", addr)?;
+        good.gets_echo("are you there\n")?;
+        good.half_close()?;
+        good.expect_end()
+    }
+
+    /// A good client of a server whose answers are typed: it comes, says
+    /// something, gets an answer, and leaves.
+    ///
+    /// # Errors
+    /// As for [`Program::expect`] and [`Peer::expect`].
+    pub fn good_client_gets_reply(
+        &self,
+        server: &mut Program,
+        addr: SocketAddr,
+    ) -> Result {
+        let mut good = self.connect("good", addr)?;
+        let local = good.local_addr()?;
+        server.expect(&format!("{local} connected\n"))?;
+        good.send("are you there\n")?;
+        server.expect("received: are you there\nreply> ")?;
+        server.type_line("yes");
+        good.expect("yes\n")?;
+        good.half_close()?;
+        server.expect(&format!("{local} closed the connection\n"))?;
+        good.expect_end()
+    }
+
+    /// A good client of a server that sends datagrams back.
+    ///
+    /// # Errors
+    /// As for [`crate::UdpPeer::expect`].
+    pub fn good_client_gets_datagram(&self, addr: SocketAddr) -> Result {
+        self.udp("good", addr)?.gets_echo("are you there?")
+    }
+}
+
+impl Program {
+    /// Waits for the next line on standard error, which has to be about the
+    /// client at `peer`: it begins with that address.
+    ///
+    /// # Errors
+    /// [`Fault::Unexpected`] for another line; or as for
+    /// [`Program::error_line`].
+    pub fn expect_complaint_about(&mut self, peer: SocketAddr) -> Result {
+        let line = self.error_line()?;
+        if line.starts_with(&format!("{peer}: ")) {
+            return Ok(());
+        }
+        let wanted = format!("complain about {peer}");
+        Err(self.failure(wanted, Fault::Unexpected(line)))
+    }
+}
+
+impl Peer {
+    /// Sends `bytes`, and receives them back. They have to fit into what the
+    /// kernels keep for the connection.
+    ///
+    /// # Errors
+    /// As for [`Peer::send`] and [`Peer::expect`].
+    pub fn gets_echo(&mut self, bytes: impl AsRef<[u8]>) -> Result {
+        self.send(&bytes)?;
+        self.expect(bytes)
+    }
+}
+
+/// `count` bytes in which a lost, doubled or moved byte shows.
+pub fn bytes(count: usize) -> Vec<u8> {
+    let block: Vec<u8> = (0..=255).chain(1..=250).collect();
+    let mut bytes = block.repeat(count / block.len() + 1);
+    bytes.truncate(count);
+    bytes
+}
+
+/// True if this process, and what it starts, may have `count` descriptors;
+/// raises the limit where that is allowed, and says so if it is not.
+pub fn can_open(count: usize) -> bool {
+    let count = count as u64;
+    let this = std::process::id();
+    let able = match proc::descriptor_limit(this) {
+        Some(limit) if limit >= count => true,
+        Some(_) => proc::limit_descriptors(this, count).is_ok(),
+        None => cfg!(windows),
+    };
+    if !able {
+        eprintln!("skipped: no {count} descriptors for this process");
+    }
+    able
+}
+
+/// How many lines a program has printed, of what it printed.
+pub fn lines(output: &[u8]) -> usize {
+    output.iter().filter(|&&byte| byte == b'\n').count()
+}
+
+/// What a thread has returned; if it panicked, this one does, too.
+pub fn joined<T>(thread: JoinHandle<T>) -> T {
+    thread
+        .join()
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
