@@ -1,0 +1,1088 @@
+//! What every server of the course promises, tried on each of them.
+//!
+//! A test is a promise. It runs over the rows of [`SERVERS`] that make it, on
+//! all of them at the same time, and names the row that fails. So a new lesson
+//! is held to all of this by one row; what only it does stands in its own file.
+//!
+//! `SERVER=03-threaded cargo test -p harness --test servers` runs one row. A
+//! stem of several rows runs them all; `SERVER='06-socketserver pool-tcp'` is
+//! one of them.
+
+use std::any::Any;
+use std::collections::BTreeSet;
+#[cfg(target_os = "linux")]
+use std::net::Shutdown;
+use std::net::{SocketAddr, UdpSocket};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::LazyLock;
+use std::time::Duration;
+use std::{env, fs, thread};
+
+#[cfg(target_os = "linux")]
+use harness::strace;
+use harness::{Fault, Lab, Peer, Program, Result, bytes, joined, lines, proc};
+
+use Answers::{Datagrams, Echo, Typed};
+use NonReader::{DoesNotMatter, Freezes, KeepsThread, TimesOut};
+
+/// How a server answers what it received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answers {
+    /// As lesson 01: with the line that its operator types.
+    Typed,
+    /// With the same bytes.
+    Echo,
+    /// With the same bytes in a datagram.
+    Datagrams,
+}
+
+/// What becomes of a server whose client sends and never reads.
+#[derive(Clone, Copy, Debug)]
+enum NonReader {
+    /// It keeps its own thread, and nobody else waits.
+    KeepsThread,
+    /// It is sent away, if the server is started with this behind its address.
+    TimesOut(&'static [&'static str]),
+    /// It keeps its place. When all places are taken, everybody waits.
+    Freezes,
+    /// The question is not put: a person answers, or there is no connection.
+    DoesNotMatter,
+}
+
+/// One row of the table.
+struct Server {
+    /// Its stem, such as `03-threaded`.
+    lesson: &'static str,
+    /// What is typed behind the address.
+    args: &'static [&'static str],
+    answers: Answers,
+    /// How many clients it serves at once.
+    at_once: usize,
+    non_reader: NonReader,
+    /// The system calls of a request, but for those that threads make.
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+    calls: &'static [(&'static str, usize)],
+}
+
+const MANY: usize = usize::MAX;
+/// In milliseconds: where it does not matter, nobody is sent away.
+const AN_HOUR: &str = "3600000";
+
+const SERVERS: [Server; 12] = [
+    typed("01-single-client", &[]),
+    typed("02-reuse-addr", &[]),
+    typed("02-reuse-addr", &["--no-reuse"]),
+    echo("03-threaded", &[], MANY, KeepsThread),
+    echo("04-thread-pool", &[AN_HOUR], 4, TimesOut(&["500"])),
+    datagrams("05-udp", &[]),
+    echo("06-socketserver", &["sequential-tcp"], 1, Freezes),
+    echo("06-socketserver", &["threads-tcp"], MANY, KeepsThread),
+    echo("06-socketserver", &["pool-tcp"], 4, Freezes),
+    datagrams("06-socketserver", &["sequential-udp"]),
+    datagrams("06-socketserver", &["threads-udp"]),
+    datagrams("06-socketserver", &["pool-udp"]),
+];
+
+const fn typed(lesson: &'static str, args: &'static [&'static str]) -> Server {
+    Server {
+        lesson,
+        args,
+        answers: Typed,
+        at_once: 1,
+        non_reader: DoesNotMatter,
+        calls: &[("read", 1), ("recvfrom", 1), ("sendto", 1), ("write", 2)],
+    }
+}
+
+const fn echo(
+    lesson: &'static str,
+    args: &'static [&'static str],
+    at_once: usize,
+    non_reader: NonReader,
+) -> Server {
+    Server {
+        answers: Echo,
+        at_once,
+        non_reader,
+        calls: &[("recvfrom", 1), ("sendto", 1)],
+        ..typed(lesson, args)
+    }
+}
+
+const fn datagrams(
+    lesson: &'static str,
+    args: &'static [&'static str],
+) -> Server {
+    Server {
+        answers: Datagrams,
+        ..echo(lesson, args, MANY, DoesNotMatter)
+    }
+}
+
+const CHUNK_SIZES: [usize; 7] = [1, 2, 3, 5, 1024, 4096, 8192];
+const MIB: usize = 1 << 20;
+/// More than the kernel keeps for both directions of a connection together
+/// (measured: 6.8 to 8.1 MiB).
+const TOO_MUCH: usize = 32 * MIB;
+/// So much sooner than a harness's usual one that a test which fails is done
+/// with in 20 seconds.
+const TIMEOUT: Duration = Duration::from_secs(15);
+/// For bytes that wait on purpose, before they go on their way.
+#[cfg(target_os = "linux")]
+const PATIENCE: Duration = Duration::from_secs(60);
+
+// The rows, and what runs over them.
+
+impl Server {
+    /// Such as `03-threaded` or `06-socketserver pool-tcp`.
+    fn name(&self) -> String {
+        [&[self.lesson], self.args].concat().join(" ")
+    }
+
+    fn is_tcp(&self) -> bool {
+        self.answers != Datagrams
+    }
+
+    fn echoes(&self) -> bool {
+        self.answers == Echo
+    }
+
+    fn sends_datagrams(&self) -> bool {
+        self.answers == Datagrams
+    }
+
+    /// Its program, built once for all tests, with those of the other rows.
+    fn path(&self) -> Result<PathBuf> {
+        static FOLDER: LazyLock<Result<PathBuf>> = LazyLock::new(|| {
+            let packages: BTreeSet<_> =
+                rows().map(|row| format!("lesson-{}", row.lesson)).collect();
+            let packages: Vec<_> =
+                packages.iter().map(|p| p.as_str()).collect();
+            harness::binaries(&packages)
+        });
+        let file = format!("lesson-{}{}", self.lesson, env::consts::EXE_SUFFIX);
+        FOLDER.clone().map(|folder| folder.join(file))
+    }
+
+    fn start(&self) -> Result<Running<'_>> {
+        self.start_at("127.0.0.1:0", self.args)
+    }
+
+    fn start_at(&self, addr: &str, args: &[&str]) -> Result<Running<'_>> {
+        let mut command = Command::new(self.path()?);
+        command.arg(addr).args(args);
+        self.start_command(command)
+    }
+
+    fn start_command(&self, command: Command) -> Result<Running<'_>> {
+        let lab = Lab::new().with_timeout(TIMEOUT);
+        let mut program = lab.start_command("server", command)?;
+        let addr = program.wait_until_listening()?;
+        Ok(Running {
+            lab,
+            program,
+            addr,
+            server: self,
+        })
+    }
+
+    /// Starts it under strace with `options`.
+    #[cfg(target_os = "linux")]
+    fn start_traced(&self, options: &[&str]) -> Result<Running<'_>> {
+        let args = [&["127.0.0.1:0"], self.args].concat();
+        self.start_command(strace::command(options, &self.path()?, &args))
+    }
+
+    /// What it says when it is started at `addr` and cannot be.
+    fn refusal(&self, addr: &str) -> Result<String> {
+        let lab = Lab::new().with_timeout(TIMEOUT);
+        lab.refusal(&self.path()?, &[&[addr], self.args].concat())
+    }
+}
+
+/// A server that was started.
+struct Running<'a> {
+    lab: Lab,
+    program: Program,
+    addr: SocketAddr,
+    server: &'a Server,
+}
+
+impl Running<'_> {
+    fn connect(&self, name: &str) -> Result<Peer> {
+        self.lab.connect(name, self.addr)
+    }
+
+    fn connect_many(&self, name: &str, count: usize) -> Result<Vec<Peer>> {
+        (0..count).map(|_| self.connect(name)).collect()
+    }
+
+    /// One good client gets what the row says.
+    fn serves_one(&mut self) -> Result {
+        match self.server.answers {
+            Typed => self
+                .lab
+                .good_client_gets_reply(&mut self.program, self.addr),
+            Echo => self.lab.good_client_gets_echo(self.addr),
+            Datagrams => self.lab.good_client_gets_datagram(self.addr),
+        }
+    }
+
+    /// Good clients get what the row says; of a pool as many at once as it has
+    /// workers, so that none of these is lost.
+    fn serves(&mut self) -> Result {
+        let count = self.server.at_once;
+        if self.server.echoes() && count != MANY {
+            let mut clients = self.connect_many("one of the good", count)?;
+            for client in &mut clients {
+                client.gets_echo("are you all there\n")?;
+            }
+            for mut client in clients {
+                client.half_close()?;
+                client.expect_end()?;
+            }
+        }
+        self.serves_one()
+    }
+
+    /// The operator answers each read until `count` bytes were shown.
+    fn answers_until(&mut self, count: usize) -> Result<Vec<u8>> {
+        let mut shown = Vec::new();
+        while shown.len() < count {
+            self.program.expect("received: ")?;
+            let text = self.program.expect("\nreply> ")?;
+            shown.extend_from_slice(text.as_bytes());
+            self.program.type_line("ok");
+        }
+        Ok(shown)
+    }
+
+    fn complaints(&self) -> String {
+        String::from_utf8_lossy(&self.program.stderr()).into_owned()
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Running<'_> {
+    fn cpu_time(&self) -> Duration {
+        proc::cpu_time(self.program.id()).expect("this is Linux")
+    }
+
+    /// How often its main thread has left the processor to wait.
+    fn pauses(&self) -> u64 {
+        proc::pauses(self.program.id()).expect("this is Linux")
+    }
+
+    fn leave_descriptors(&self, more: usize) {
+        let left = proc::leave_descriptors(self.program.id(), more);
+        left.expect("a soft limit");
+    }
+
+    /// Waits until its main thread waits for a client.
+    fn waits_for_a_client(&self) -> Result {
+        self.lab.wait_until("the server waits in accept", || {
+            harness::tasks::blocked_in(self.program.id())
+                .is_some_and(|(call, _)| call == "accept4")
+        })
+    }
+
+    /// Waits until all its threads wait, and gives how many there are, and how
+    /// many descriptors.
+    fn at_rest(&self) -> Result<(usize, usize)> {
+        use harness::tasks::{blocked_in, thread_ids};
+        let id = self.program.id();
+        let mut threads = 0;
+        self.lab.wait_until("all threads wait", || {
+            let ids = thread_ids(id).unwrap_or_default();
+            threads = ids.len();
+            ids.iter().all(|&id| blocked_in(id).is_some())
+        })?;
+        Ok((threads, proc::descriptors(id).unwrap_or_default()))
+    }
+
+    /// An `accept` that fails is one line; then the server waits before it
+    /// tries again. Two attempts prove that, in whatever time they are made.
+    fn pauses_between_attempts(&mut self) -> Result {
+        let complaint = self.program.error_line()?;
+        assert!(complaint.contains(", trying again: "), "{complaint}");
+        let said = |running: &Self| lines(&running.program.stderr()) as u64;
+        let before = (said(self), self.pauses(), self.cpu_time());
+        let mut more = (0, 0);
+        self.lab.wait_until("a pause and one more attempt", || {
+            let spun = self.cpu_time() - before.2;
+            assert!(
+                spun < Duration::from_millis(300),
+                "it spins: {more:?} attempts and pauses in {spun:?}"
+            );
+            more = (said(self) - before.0, self.pauses() - before.1);
+            more.0 > 0 && more.1 > 0
+        })?;
+        let (attempts, pauses) = more;
+        assert!(
+            attempts <= pauses + 2,
+            "it spins: {attempts} attempts, {pauses} pauses"
+        );
+        Ok(())
+    }
+}
+
+/// The rows that `SERVER` names, or all.
+fn rows() -> impl Iterator<Item = &'static Server> {
+    let name = env::var("SERVER").ok();
+    let rows = chosen(name.as_deref());
+    rows.unwrap_or_else(|refusal| panic!("{refusal}"))
+        .into_iter()
+}
+
+fn chosen(
+    name: Option<&str>,
+) -> std::result::Result<Vec<&'static Server>, String> {
+    let is_meant = |server: &&Server| {
+        name.is_none_or(|n| server.lesson == n || server.name() == n)
+    };
+    let rows: Vec<_> = SERVERS.iter().filter(is_meant).collect();
+    if rows.is_empty() {
+        let name = name.unwrap_or_default();
+        let names = SERVERS.each_ref().map(Server::name).join("\n  ");
+        return Err(format!("SERVER={name} is none of these:\n  {names}"));
+    }
+    Ok(rows)
+}
+
+/// Holds the rows that `make` it to a promise, all at the same time, and says
+/// which of them broke it.
+#[track_caller]
+fn each(
+    make: impl Fn(&Server) -> bool,
+    promise: impl Fn(&Server) -> Result + Sync,
+) {
+    let broken: Vec<String> = thread::scope(|scope| {
+        let hold = |server: &'static Server| {
+            let promise = &promise;
+            let thread = thread::Builder::new()
+                .name(server.name())
+                .spawn_scoped(scope, move || promise(server));
+            (server.name(), thread.expect("a thread"))
+        };
+        let held: Vec<_> =
+            rows().filter(|server| make(server)).map(hold).collect();
+        held.into_iter()
+            .filter_map(|(name, thread)| match thread.join() {
+                Ok(Ok(())) => None,
+                Ok(Err(failure)) => Some(format!("{name}: {failure}")),
+                Err(panic) => Some(format!("{name}: {}", text_of(&*panic))),
+            })
+            .collect()
+    });
+    assert!(broken.is_empty(), "\n{}", broken.join("\n"));
+}
+
+fn text_of(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref().copied())
+        .unwrap_or("?")
+}
+
+fn all(_: &Server) -> bool {
+    true
+}
+
+#[test]
+fn each_lesson_has_a_row() {
+    let folder = harness::root().join("crates");
+    let entries = fs::read_dir(folder).expect("the folder of the crates");
+    for entry in entries.filter_map(|entry| entry.ok()) {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let is_lesson = name.starts_with(|c: char| c.is_ascii_digit());
+        let has_row = SERVERS.iter().any(|server| server.lesson == name);
+        assert!(!is_lesson || has_row, "{name}: no row in SERVERS");
+    }
+}
+
+#[test]
+fn a_server_is_chosen_by_its_name_and_an_unknown_one_refused_with_the_list() {
+    let names = |name| -> Option<Vec<_>> {
+        let rows = chosen(name).ok()?.into_iter();
+        Some(rows.map(Server::name).collect())
+    };
+    assert_eq!(names(Some("03-threaded")).unwrap(), ["03-threaded"]);
+    let pool = "06-socketserver pool-tcp";
+    assert_eq!(names(Some(pool)).unwrap(), [pool]);
+    assert_eq!(names(Some("06-socketserver")).unwrap().len(), 6);
+    assert_eq!(names(None).unwrap().len(), SERVERS.len());
+    let refusal = chosen(Some("threaded")).err().unwrap();
+    let is_listed = |server: &Server| refusal.contains(&server.name());
+    assert!(SERVERS.iter().all(is_listed), "{refusal}");
+}
+
+// Addresses.
+
+#[test]
+fn a_bad_address_is_refused_in_one_sentence_with_an_example() {
+    const ANOTHER_MACHINES: &str = "192.0.2.1:0"; // For examples: RFC 5737.
+    let bad = ["", "nonsense", "127.0.0.1", "127.0.0.1:99999", "::1", ":1"];
+    each(all, |server| {
+        for addr in bad.into_iter().chain([ANOTHER_MACHINES]) {
+            let said = server.refusal(addr)?;
+            let wanted = format!("Error: cannot listen on {addr}: ");
+            assert!(said.starts_with(&wanted), "{said}");
+            assert!(
+                said.ends_with(
+                    "; give a free HOST:PORT of this machine, such as \
+                     127.0.0.1:0, which stands for any free one"
+                ),
+                "{said}"
+            );
+            assert!(!said.contains("TIME-WAIT"), "{said}");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_port_in_use_is_refused_with_what_to_do() {
+    each(all, |server| {
+        let mut running = server.start()?;
+        let addr = running.addr.to_string();
+        let said = server.refusal(&addr)?;
+        let wanted = format!("Error: cannot listen on {addr}: ");
+        assert!(said.starts_with(&wanted), "{said}");
+        assert!(said.contains("; give a free HOST:PORT"), "{said}");
+        running.serves()
+    });
+}
+
+#[test]
+fn a_name_and_an_ipv6_address_work() {
+    let mut addrs = vec!["localhost:0", "[::1]:0"];
+    if UdpSocket::bind("[::1]:0").is_err() {
+        eprintln!("skipped: [::1], this machine has no IPv6");
+        addrs.pop();
+    }
+    each(all, |server| {
+        for addr in &addrs {
+            let mut running = server.start_at(addr, server.args)?;
+            assert!(running.addr.ip().is_loopback(), "{}", running.addr);
+            assert_eq!(*addr == "[::1]:0", running.addr.is_ipv6());
+            running.serves()?;
+        }
+        Ok(())
+    });
+}
+
+// Every byte.
+
+#[test]
+fn no_byte_is_lost_whatever_the_size_of_the_chunks() {
+    const COUNT: usize = 20_000;
+    let text: Vec<u8> = (b'a'..=b'z').cycle().take(COUNT).collect();
+    each(Server::is_tcp, |server| {
+        let mut running = server.start()?;
+        for size in CHUNK_SIZES {
+            let mut a = running.connect("a")?;
+            if server.answers == Typed {
+                let sending = a.send_in_background(text.clone(), size);
+                let shown = running.answers_until(COUNT)?;
+                joined(sending)?;
+                assert!(shown == text, "chunks of {size} bytes");
+                a.close();
+                continue;
+            }
+            let local = a.local_addr()?;
+            let sending = a.send_in_background(bytes(COUNT), size);
+            a.expect(bytes(COUNT))?;
+            joined(sending)?;
+            a.half_close()?;
+            a.expect_end()?;
+            let closed = "closed the connection after 20000 bytes";
+            running.program.expect(&format!("{local} {closed}\n"))?;
+        }
+        running.serves()
+    });
+}
+
+#[test]
+fn eight_mebibytes_leave_the_memory_as_it_was() {
+    const COUNT: usize = 8 * MIB;
+    let text: Vec<u8> = (b'a'..=b'z').cycle().take(COUNT).collect();
+    each(Server::is_tcp, |server| {
+        let mut running = server.start()?;
+        let mut a = running.connect("a")?;
+        let sending = a.send_in_background(text.clone(), 64 << 10);
+        if server.answers == Typed {
+            assert!(running.answers_until(COUNT)? == text, "not what was sent");
+        } else {
+            a.expect(&text)?;
+        }
+        joined(sending)?;
+        if let Some(peak) = proc::peak_memory(running.program.id()) {
+            assert!(peak < COUNT, "the server took {peak} bytes");
+        }
+        a.close();
+        running.serves()
+    });
+}
+
+#[test]
+fn a_half_close_is_answered_with_the_rest_and_then_the_end() {
+    each(Server::is_tcp, |server| {
+        let mut running = server.start()?;
+        let mut a = running.connect("a")?;
+        if server.answers == Typed {
+            a.send("my last question")?;
+            a.half_close()?;
+            running.program.expect("my last question\nreply> ")?;
+            running.program.type_line("my answer");
+            assert_eq!(a.rest()?, b"my answer\n");
+        } else {
+            a.send(bytes(60_000))?;
+            a.half_close()?;
+            assert!(a.rest()? == bytes(60_000), "not what was sent");
+        }
+        running.serves()
+    });
+}
+
+#[test]
+fn a_datagram_of_any_size_comes_back_whole_and_unmentioned() {
+    /// macOS sends no more unless `net.inet.udp.maxdgram` is raised.
+    const MOST: usize = if cfg!(target_os = "macos") {
+        9_216
+    } else {
+        65_507
+    };
+    let sizes = [0, 1, 2, 3, 5, 1023, 1024, 1025, 4096, 65_506, 65_507];
+    each(Server::sends_datagrams, |server| {
+        let running = server.start()?;
+        let a = running.lab.udp("a", running.addr)?;
+        for size in sizes.into_iter().filter(|&size| size <= MOST) {
+            a.gets_echo(bytes(size))?;
+        }
+        let printed = running.program.stdout();
+        let listening = format!("listening on {}\n", running.addr);
+        assert_eq!(String::from_utf8_lossy(&printed), listening);
+        assert_eq!(running.complaints(), "");
+        Ok(())
+    });
+}
+
+// Many clients.
+
+#[test]
+fn it_serves_as_many_at_once_as_it_says_and_the_next_waits() {
+    each(Server::is_tcp, |server| {
+        let mut running = server.start()?;
+        let mut clients =
+            running.connect_many("first", server.at_once.min(8))?;
+        for client in &mut clients {
+            running.is_answered(client)?;
+        }
+        for client in clients.iter_mut().rev() {
+            running.is_answered(client)?;
+        }
+        if server.at_once == MANY {
+            return running.serves();
+        }
+        let mut next = running.connect("next")?;
+        let waiting = "I wait. ".repeat(1000);
+        next.send(&waiting)?;
+        for client in &mut clients {
+            running.is_answered(client)?;
+        }
+        assert!(next.has_nothing()?, "one client too many was served");
+        clients.remove(0).close();
+        if server.answers == Typed {
+            let local = next.local_addr()?;
+            running.program.expect(&format!("{local} connected\n"))?;
+            let shown = running.answers_until(waiting.len())?;
+            assert_eq!(String::from_utf8_lossy(&shown), waiting);
+            next.expect("ok\n")?;
+        } else {
+            next.expect(waiting)?;
+        }
+        drop(clients);
+        next.close();
+        running.serves()
+    });
+}
+
+impl Running<'_> {
+    /// A client that stays is answered.
+    fn is_answered(&mut self, client: &mut Peer) -> Result {
+        if self.server.answers == Echo {
+            return client.gets_echo("still there\n");
+        }
+        client.send("still there")?;
+        self.program.expect("received: still there\nreply> ")?;
+        self.program.type_line("so you are");
+        client.expect("so you are\n")
+    }
+}
+
+#[test]
+fn five_hundred_clients_are_served_at_once() {
+    const COUNT: usize = 500;
+    // Each row has as many here as there are clients, and so has its program.
+    if !harness::can_open(6 * COUNT) {
+        return;
+    }
+    each(
+        |server| server.echoes() && server.at_once == MANY,
+        |server| {
+            let mut running = server.start()?;
+            let mut clients = running.connect_many("one of 500", COUNT)?;
+            for client in clients.iter_mut().rev() {
+                client.gets_echo("here")?;
+            }
+            for client in &mut clients {
+                client.gets_echo("still here")?;
+            }
+            // Not FIN: that would leave 500 connections in TIME-WAIT.
+            clients.into_iter().try_for_each(Peer::reset)?;
+            running.serves()
+        },
+    );
+}
+
+/// The accept queue is std's. The limit is in the lessons' headers.
+#[test]
+#[cfg(target_os = "linux")]
+fn clients_beyond_an_accept_queue_of_128_try_again_and_are_served() {
+    const QUEUE: usize = 128 + 1; // Linux takes one more than was asked for.
+    const BEYOND: usize = 70;
+    each(Server::echoes, |server| {
+        let mut running = server.start()?;
+        let (lab, addr) = (running.lab.clone(), running.addr);
+        // A server that is stopped accepts nobody, and its kernel still does.
+        running.waits_for_a_client()?;
+        running.program.suspend();
+        running.program.wait_until_stopped(true)?;
+        // In turn: of two that come at once, Linux may finish one only at the
+        // client's end, and then the table shows one connection too many.
+        let waiting = running.connect_many("quick", QUEUE)?;
+        // A client is connected a little before the kernel has queued it.
+        lab.wait_until("a full accept queue", || {
+            proc::accept_queue(addr) == Some(QUEUE)
+        })?;
+        let late: Vec<_> = (0..BEYOND)
+            .map(|_| {
+                let lab = lab.clone();
+                thread::spawn(move || lab.good_client_gets_echo(addr))
+            })
+            .collect();
+        lab.wait_until("attempts without an answer", || {
+            proc::unanswered(addr) == Some(BEYOND)
+        })?;
+        running.program.resume();
+        for mut client in waiting {
+            client.gets_echo("at last")?;
+        }
+        late.into_iter().try_for_each(joined)?;
+        running.serves()
+    });
+}
+
+#[test]
+fn fifty_clients_of_one_socket_get_their_own_answers_in_any_order() {
+    each(Server::sends_datagrams, |server| {
+        let mut running = server.start()?;
+        let clients = (0..50)
+            .map(|n| running.lab.udp(&format!("client {n}"), running.addr))
+            .collect::<Result<Vec<_>>>()?;
+        for round in 0..3 {
+            for (n, client) in clients.iter().enumerate() {
+                client.send(format!("round {round} of client {n}"))?;
+            }
+            for (n, client) in clients.iter().enumerate().rev() {
+                client.expect(format!("round {round} of client {n}"))?;
+            }
+        }
+        running.serves()
+    });
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn clients_in_turn_leave_nothing_behind() {
+    each(all, |server| {
+        let count = if server.at_once == MANY { 2000 } else { 500 };
+        let mut running = server.start()?;
+        running.serves_one()?;
+        let before = running.at_rest()?;
+        for _ in 0..count {
+            running.serves_one()?;
+        }
+        assert_eq!(running.at_rest()?, before, "threads and descriptors");
+        Ok(())
+    });
+}
+
+// Clients that misbehave.
+
+#[test]
+fn a_reset_is_one_line_and_ends_that_client_only() {
+    each(Server::is_tcp, |server| {
+        let mut running = server.start()?;
+        // Twice for each worker of a pool.
+        let count = 2 * server.at_once.min(4);
+        for _ in 0..count {
+            let mut a = running.connect("a")?;
+            let local = a.local_addr()?;
+            running.is_answered(&mut a)?;
+            a.send("half a mess")?;
+            if server.answers == Typed {
+                running.program.expect("half a mess\nreply> ")?;
+                a.reset()?;
+                running.program.type_line("go on");
+            } else {
+                a.expect("half a mess")?;
+                a.reset()?;
+            }
+            running.program.expect_complaint_about(local)?;
+            running.serves()?;
+            let printed = running.program.stdout();
+            let closed = format!("{local} closed");
+            assert!(!String::from_utf8_lossy(&printed).contains(&closed));
+        }
+        // And before it has said anything.
+        let silent = running.connect("silent")?;
+        let local = silent.local_addr()?;
+        running.program.expect(&format!("{local} connected\n"))?;
+        silent.reset()?;
+        running.program.expect_complaint_about(local)?;
+        running.serves()?;
+        assert_eq!(lines(&running.program.stderr()), count + 1);
+        Ok(())
+    });
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_hundred_hang_ups_cost_no_processor_time() {
+    each(Server::is_tcp, |server| {
+        let mut running = server.start()?;
+        for _ in 0..100 {
+            let a = running.connect("a")?;
+            let local = a.local_addr()?;
+            a.close();
+            running.program.expect(&format!("{local} connected\n"))?;
+            let closed = format!("{local} closed the connection");
+            running.program.expect(&closed)?;
+        }
+        running.serves()?;
+        let used = running.cpu_time();
+        assert!(used < Duration::from_millis(500), "used {used:?}");
+        assert_eq!(running.complaints(), "");
+        Ok(())
+    });
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_thousand_empty_datagrams_are_answered_and_cost_little() {
+    each(Server::sends_datagrams, |server| {
+        let mut running = server.start()?;
+        let a = running.lab.udp("a", running.addr)?;
+        for _ in 0..1000 {
+            a.gets_echo("")?;
+        }
+        running.serves()?;
+        let used = running.cpu_time();
+        assert!(used < Duration::from_millis(500), "used {used:?}");
+        Ok(())
+    });
+}
+
+#[test]
+fn clients_that_leave_without_reading_hinder_nobody() {
+    each(
+        |server| server.answers != Typed,
+        |server| {
+            let mut running = server.start()?;
+            #[cfg(target_os = "linux")]
+            let before = running.at_rest()?;
+            // Made first: later it might get a port that an answer is for.
+            let good = running.lab.udp("good", running.addr)?;
+            for _ in 0..100 {
+                if server.echoes() {
+                    let a = running.connect("a")?;
+                    a.send(bytes(10_000))?;
+                    // Unread bytes make a reset of this.
+                    a.close();
+                } else {
+                    let a = running.lab.udp("a", running.addr)?;
+                    a.send("no answer, please")?;
+                }
+            }
+            if server.answers == Datagrams {
+                good.gets_echo("are you there?")?;
+            }
+            running.serves()?;
+            #[cfg(target_os = "linux")]
+            assert_eq!(running.at_rest()?, before, "threads, descriptors");
+            Ok(())
+        },
+    );
+}
+
+// Clients that never read.
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_client_that_never_reads_keeps_its_own_thread_only() {
+    each(
+        |server| matches!(server.non_reader, KeepsThread),
+        |server| {
+            let mut running = server.start()?;
+            let lab = running.lab.clone().with_timeout(PATIENCE);
+            let mut deaf = lab.connect("deaf", running.addr)?;
+            let local = deaf.local_addr()?;
+            let sending = deaf.send_in_background(bytes(TOO_MUCH), 64 << 10);
+            let mut good = running.connect("good")?;
+            running.lab.wait_until("four queues full, and still", || {
+                proc::is_stuck(local, running.addr, || {
+                    (0..300).all(|_| good.gets_echo("still there").is_ok())
+                })
+            })?;
+            // The thread only waited: when its client reads, nothing is lost.
+            deaf.expect(bytes(TOO_MUCH))?;
+            joined(sending)?;
+            deaf.half_close()?;
+            deaf.expect_end()?;
+            let closed = "closed the connection after 33554432 bytes";
+            running.program.expect(&format!("{local} {closed}\n"))?;
+            running.serves()
+        },
+    );
+}
+
+#[test]
+fn clients_that_never_read_are_sent_away_by_a_timeout() {
+    each(
+        |server| matches!(server.non_reader, TimesOut(_)),
+        |server| {
+            let TimesOut(args) = server.non_reader else {
+                return Ok(());
+            };
+            let mut running = server.start_at("127.0.0.1:0", args)?;
+            let deaf = running.connect_many("deaf", server.at_once)?;
+            let sending = |client: &Peer| {
+                client.send_in_background(bytes(TOO_MUCH), 64 << 10)
+            };
+            let sending: Vec<_> = deaf.iter().map(sending).collect();
+            for thread in sending {
+                let failure = joined(thread).err().map(|f| *f.fault);
+                assert_eq!(failure, Some(Fault::ConnectionReset));
+            }
+            for _ in 0..server.at_once {
+                let said = "no byte in or out for 500ms, closed\n";
+                running.program.expect_error(said)?;
+            }
+            running.serves()
+        },
+    );
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn as_many_clients_that_never_read_as_it_serves_at_once_freeze_it() {
+    each(
+        |server| matches!(server.non_reader, Freezes),
+        |server| {
+            let mut running = server.start()?;
+            let addr = running.addr;
+            let lab = running.lab.clone().with_timeout(PATIENCE);
+            let mut deaf = (0..server.at_once)
+                .map(|_| lab.connect("deaf", addr))
+                .collect::<Result<Vec<_>>>()?;
+            let _sending: Vec<_> = deaf
+                .iter()
+                .map(|peer| peer.send_in_background(bytes(TOO_MUCH), 64 << 10))
+                .collect();
+            let locals = deaf.iter().map(Peer::local_addr);
+            let locals = locals.collect::<Result<Vec<_>>>()?;
+            // Another such server is the clock: this one serves nobody.
+            let other = server.start()?;
+            let mut good = other.connect("good")?;
+            running.lab.wait_until("all queues full, and still", || {
+                locals.iter().all(|&local| {
+                    proc::is_stuck(local, addr, || {
+                        (0..100).all(|_| good.gets_echo("tick").is_ok())
+                    })
+                })
+            })?;
+            let mut late = running.connect("late")?;
+            late.send("is anybody there?")?;
+            // Nothing has moved since: the server could have read `late`.
+            let local = late.local_addr()?;
+            running.lab.wait_until("what it sent to arrive", || {
+                let queues = proc::queues(local, addr);
+                queues.is_some_and(|[_, _, unread, _]| unread == 17)
+            })?;
+            assert!(late.has_nothing()?, "served although all are stuck");
+            // It was only waiting: when one reads and leaves, nothing was lost.
+            let mut first = deaf.remove(0);
+            first.expect(bytes(TOO_MUCH))?;
+            first.close();
+            late.expect("is anybody there?")?;
+            late.close();
+            for peer in &deaf {
+                // The thread that sends holds the stream, too.
+                let _ = peer.stream().shutdown(Shutdown::Both);
+            }
+            drop(deaf);
+            running.serves()
+        },
+    );
+}
+
+// The machine says no.
+
+/// Out of descriptors, `accept` fails at once, again and again.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_failing_accept_is_said_and_tried_again_after_a_pause() {
+    each(Server::is_tcp, |server| {
+        let mut running = server.start()?;
+        running.waits_for_a_client()?;
+        // Linux has reserved the first client's descriptor by then.
+        running.leave_descriptors(0);
+        running.serves_one()?;
+        let mut a = running.connect("a")?;
+        a.send("hello")?;
+        running.pauses_between_attempts()?;
+        assert!(a.has_nothing()?, "served without a descriptor");
+        running.leave_descriptors(1);
+        if server.answers == Typed {
+            running.program.expect("received: hello\nreply> ")?;
+            running.program.type_line("at last");
+            a.expect("at last\n")?;
+        } else {
+            a.expect("hello")?;
+        }
+        a.close();
+        proc::limit_descriptors(running.program.id(), 64).expect("a limit");
+        running.serves()
+    });
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn out_of_descriptors_it_pauses_and_serves_again_when_some_leave() {
+    each(
+        |server| server.echoes() && server.at_once > 1,
+        |server| {
+            let served = (server.at_once / 2).min(28);
+            let mut running = server.start()?;
+            running.waits_for_a_client()?;
+            running.leave_descriptors(served);
+            let mut clients =
+                running.connect_many("one of many", 2 * served + 1)?;
+            let mut waiting = clients.split_off(served);
+            running.pauses_between_attempts()?;
+            for client in &mut clients {
+                client.gets_echo("still there")?;
+            }
+            for client in &waiting {
+                assert!(client.has_nothing()?, "served without a descriptor");
+            }
+            while !waiting.is_empty() {
+                clients.into_iter().for_each(Peer::close);
+                let rest = waiting.split_off(waiting.len().min(served));
+                clients = waiting;
+                waiting = rest;
+                for client in &mut clients {
+                    client.gets_echo("at last")?;
+                }
+            }
+            clients.into_iter().for_each(Peer::close);
+            running.leave_descriptors(8);
+            running.serves()
+        },
+    );
+}
+
+// What it costs, and what else can fail: seen with strace.
+
+#[test]
+#[cfg(target_os = "linux")]
+#[ignore = "needs strace"]
+fn a_request_is_the_system_calls_of_the_table() {
+    const REQUESTS: usize = 100;
+    each(all, |server| {
+        let calls = |requests| -> Result<strace::Counts> {
+            let mut running = server.start_traced(&[])?;
+            if server.answers == Datagrams {
+                let a = running.lab.udp("a", running.addr)?;
+                for _ in 0..requests {
+                    a.gets_echo("hello")?;
+                }
+            } else {
+                let mut a = running.connect("a")?;
+                for _ in 0..requests {
+                    running.is_answered(&mut a)?;
+                }
+                a.half_close()?;
+                a.expect_end()?;
+                running.program.expect_error(" closed the connection")?;
+                if server.echoes() {
+                    running.program.expect_error("close(")?;
+                }
+            }
+            let wanted = match server.answers {
+                Datagrams => [("recvfrom", requests + 1), ("sendto", requests)],
+                Typed | Echo => [("accept4", 2), ("sendto", requests)],
+            };
+            running.lab.wait_until("the server waits again", || {
+                let counts = strace::counts(&running.program.stderr());
+                wanted
+                    .iter()
+                    .all(|(name, count)| counts.get(*name) >= Some(count))
+            })?;
+            Ok(strace::counts(&running.program.stderr()))
+        };
+        let more = strace::increase(&calls(10)?, &calls(10 + REQUESTS)?);
+        let wanted: Vec<_> = server
+            .calls
+            .iter()
+            .map(|(name, count)| ((*name).to_owned(), count * REQUESTS))
+            .collect();
+        assert_eq!(more, wanted);
+        Ok(())
+    });
+}
+
+/// As by `ECONNABORTED`, or a firewall's `EPERM`: see accept(2).
+#[test]
+#[cfg(target_os = "linux")]
+#[ignore = "needs strace"]
+fn a_failing_accept_or_receive_is_tried_again_whatever_the_error() {
+    each(all, |server| {
+        let call = if server.is_tcp() {
+            "accept4"
+        } else {
+            "recvfrom"
+        };
+        for error in ["ECONNABORTED", "EPERM", "ENOMEM"] {
+            let fail = format!("inject={call}:error={error}:when=1..2");
+            let trace = format!("trace={call},clock_nanosleep");
+            let options = ["-e", &trace, "-e", &fail];
+            let mut running = server.start_traced(&options)?;
+            running.serves()?;
+            let pause = "clock_nanosleep";
+            let wanted = [call, pause, call, pause, call];
+            let mut made = Vec::new();
+            running.lab.wait_until("two pauses", || {
+                made = strace::calls(&running.program.stderr());
+                made.len() >= wanted.len()
+            })?;
+            let names = made.iter().map(|call| call.name.as_str());
+            assert_eq!(names.take(5).collect::<Vec<_>>(), wanted);
+            let said = running.complaints().matches("trying again: ").count();
+            // Each is a line, and the `write` of that line in the trace.
+            assert_eq!(said, 2, "{}", running.complaints());
+        }
+        Ok(())
+    });
+}
