@@ -3,86 +3,31 @@
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
-use std::process::Command;
 use std::thread;
-use std::time::Duration;
 
 use assert_cmd::cargo::cargo_bin;
-use harness::{Lab, Peer, Program, Result, Transcript, proc};
-use predicates::prelude::*;
-use predicates::str::contains;
+use harness::{Lab, Peer, Program, Result, Transcript, lines, strace};
 
-const CHUNK_SIZES: [usize; 7] = [1, 2, 3, 5, 1024, 4096, 8192];
 const SERVER_COMMAND: &str = "cargo run -p lesson-01-single-client";
 const CLIENT_COMMAND: &str = "cargo run --bin client";
 
+/// For what meets both the harness and a socket of its own.
+type Outcome = std::result::Result<(), Box<dyn std::error::Error>>;
+
 fn server_path() -> &'static Path {
     cargo_bin!("lesson-01-single-client")
+}
+
+fn start_server(lab: &Lab) -> Result<(Program, SocketAddr)> {
+    lab.start_server(server_path(), &["127.0.0.1:0"])
 }
 
 fn client_path() -> &'static Path {
     cargo_bin!("client")
 }
 
-fn start_server(lab: &Lab) -> Result<(Program, SocketAddr)> {
-    let mut server = lab.start("server", server_path(), &["127.0.0.1:0"])?;
-    let addr = server.wait_until_listening()?;
-    Ok((server, addr))
-}
-
 fn start_client(lab: &Lab, addr: SocketAddr) -> Result<Program> {
     lab.start("client", client_path(), &[&addr.to_string()])
-}
-
-/// Runs a program that should end by itself, with nothing typed.
-fn run(path: &Path, args: &[&str]) -> assert_cmd::assert::Assert {
-    assert_cmd::Command::new(path)
-        .args(args)
-        .env_remove("RUST_BACKTRACE")
-        .timeout(Duration::from_secs(20))
-        .assert()
-}
-
-/// A client comes, says something, gets an answer and leaves.
-fn good_client_is_served(
-    lab: &Lab,
-    server: &mut Program,
-    addr: SocketAddr,
-) -> Result {
-    let mut good = lab.connect("good", addr)?;
-    let local = good.local_addr()?;
-    server.expect_line(&format!("{local} connected"))?;
-    good.send("are you there\n")?;
-    server.expect_line("received: are you there")?;
-    server.expect("reply> ")?;
-    server.type_line("yes");
-    good.expect("yes\n")?;
-    good.half_close()?;
-    server.expect_line(&format!("{local} closed the connection"))?;
-    good.expect_end()
-}
-
-/// Answers each prompt until `count` bytes have been shown, and gives them.
-fn answer_each_read(server: &mut Program, count: usize) -> Result<Vec<u8>> {
-    let mut shown = Vec::new();
-    while shown.len() < count {
-        server.expect("received: ")?;
-        let text = server.expect("\nreply> ")?;
-        shown.extend_from_slice(text.as_bytes());
-        server.type_line("ok");
-    }
-    Ok(shown)
-}
-
-/// What went wrong with one client is one line, with its address.
-fn server_complains_about(server: &mut Program, peer: SocketAddr) -> Result {
-    let line = server.error_line()?;
-    assert!(line.starts_with(&format!("{peer}: ")), "{line}");
-    Ok(())
-}
-
-fn lines(output: &[u8]) -> usize {
-    output.iter().filter(|&&byte| byte == b'\n').count()
 }
 
 // A conversation.
@@ -147,33 +92,6 @@ fn an_answer_without_a_newline_is_shown_by_the_client() -> Result {
 // The end of a connection.
 
 #[test]
-fn server_says_that_the_client_hung_up_and_serves_the_next() -> Result {
-    let lab = Lab::new();
-    let (mut server, addr) = start_server(&lab)?;
-    let a = lab.connect("a", addr)?;
-    let local = a.local_addr()?;
-    server.expect_line(&format!("{local} connected"))?;
-    a.close();
-    server.expect_line(&format!("{local} closed the connection"))?;
-    good_client_is_served(&lab, &mut server, addr)
-}
-
-#[test]
-#[cfg(target_os = "linux")]
-fn a_hundred_hang_ups_cost_no_processor_time() -> Result {
-    let lab = Lab::new();
-    let (mut server, addr) = start_server(&lab)?;
-    for _ in 0..100 {
-        lab.connect("a", addr)?.close();
-        server.expect(" closed the connection\n")?;
-    }
-    good_client_is_served(&lab, &mut server, addr)?;
-    let used = proc::cpu_time(server.id()).expect("this is Linux");
-    assert!(used < Duration::from_millis(500), "used {used:?}");
-    Ok(())
-}
-
-#[test]
 fn a_client_that_closes_without_waiting_may_lose_the_rest() -> Result {
     let lab = Lab::new();
     let (mut server, addr) = start_server(&lab)?;
@@ -186,7 +104,7 @@ fn a_client_that_closes_without_waiting_may_lose_the_rest() -> Result {
     for _ in 0..3 {
         server.type_line("are you there?");
     }
-    server_complains_about(&mut server, local)?;
+    server.expect_complaint_about(local)?;
     assert_eq!(lines(&server.stderr()), 1);
     Ok(())
 }
@@ -203,19 +121,7 @@ fn a_client_that_closes_before_a_short_reply_reads_as_closed() -> Result {
     a.close();
     server.type_line("are you there?");
     server.expect(" closed the connection\n")?;
-    good_client_is_served(&lab, &mut server, addr)
-}
-
-#[test]
-fn a_reset_before_a_message_does_not_end_the_server() -> Result {
-    let lab = Lab::new();
-    let (mut server, addr) = start_server(&lab)?;
-    let a = lab.connect("a", addr)?;
-    let local = a.local_addr()?;
-    server.expect_line(&format!("{local} connected"))?;
-    a.reset()?;
-    server_complains_about(&mut server, local)?;
-    good_client_is_served(&lab, &mut server, addr)
+    lab.good_client_gets_reply(&mut server, addr)
 }
 
 #[test]
@@ -228,8 +134,8 @@ fn a_reset_after_a_message_is_noticed_when_the_operator_replies() -> Result {
     server.expect("received: half a mess\nreply> ")?;
     a.reset()?;
     server.type_line("go on");
-    server_complains_about(&mut server, local)?;
-    good_client_is_served(&lab, &mut server, addr)?;
+    server.expect_complaint_about(local)?;
+    lab.good_client_gets_reply(&mut server, addr)?;
 
     let mut scene = Transcript::new(&lab, "01-reset", addr);
     scene.terminal("server", SERVER_COMMAND, &server);
@@ -253,38 +159,11 @@ fn what_came_before_a_reset_is_shown_first() -> Result {
         .expect(&format!("{local} connected\nreceived: before the reset\n"))?;
     server.expect("reply> ")?;
     server.type_line("too late");
-    server_complains_about(&mut server, local)?;
-    good_client_is_served(&lab, &mut server, addr)
+    server.expect_complaint_about(local)?;
+    lab.good_client_gets_reply(&mut server, addr)
 }
 
 // Two clients.
-
-#[test]
-fn second_client_is_not_served_while_the_first_stays() -> Result {
-    let lab = Lab::new();
-    let (mut server, addr) = start_server(&lab)?;
-    let mut a = lab.connect("a", addr)?;
-    a.send("I am the first")?;
-    server.expect("received: I am the first\nreply> ")?;
-
-    let mut b = lab.connect("b", addr)?;
-    let waiting = "I wait. ".repeat(1000);
-    b.send(&waiting)?;
-    server.type_line("hello, first");
-    a.expect("hello, first\n")?;
-    a.send("still here")?;
-    server.expect("received: still here\nreply> ")?;
-    server.type_line("so you are");
-    a.expect("so you are\n")?;
-    assert!(b.has_nothing()?, "b was answered while a was served");
-
-    let b_local = b.local_addr()?;
-    a.close();
-    server.expect(&format!("{b_local} connected\n"))?;
-    let shown = answer_each_read(&mut server, waiting.len())?;
-    assert_eq!(String::from_utf8_lossy(&shown), waiting);
-    b.expect("ok\n")
-}
 
 #[test]
 fn transcript_second_client_waits_in_the_kernels_queue() -> Result {
@@ -374,43 +253,6 @@ fn one_message_can_take_several_reads() -> Result {
     Ok(())
 }
 
-#[test]
-fn no_byte_is_lost_whatever_the_size_of_the_chunks() -> Result {
-    let text: String = ('a'..='z').cycle().take(20_000).collect();
-    for size in CHUNK_SIZES {
-        let lab = Lab::new();
-        let (mut server, addr) = start_server(&lab)?;
-        let a = lab.connect("a", addr)?;
-        let sending = a.send_in_background(text.clone().into(), size);
-        let shown = answer_each_read(&mut server, text.len())?;
-        joined(sending)?;
-        assert!(shown == text.as_bytes(), "chunks of {size} bytes");
-    }
-    Ok(())
-}
-
-#[test]
-fn eight_mebibytes_are_shown_and_memory_stays_flat() -> Result {
-    let text: Vec<u8> = (b'a'..=b'z').cycle().take(8 << 20).collect();
-    let lab = Lab::new();
-    let (mut server, addr) = start_server(&lab)?;
-    let a = lab.connect("a", addr)?;
-    let sending = a.send_in_background(text.clone(), 64 << 10);
-    let shown = answer_each_read(&mut server, text.len())?;
-    joined(sending)?;
-    assert!(shown == text, "shown is not what was sent");
-    if let Some(peak) = proc::peak_memory(server.id()) {
-        assert!(peak < 6 << 20, "the server took {peak} bytes");
-    }
-    Ok(())
-}
-
-fn joined(sending: thread::JoinHandle<Result>) -> Result {
-    sending
-        .join()
-        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-}
-
 // Bytes and text.
 
 #[test]
@@ -423,7 +265,7 @@ fn bytes_that_are_not_utf8_are_shown_with_a_replacement_character() -> Result {
     a.half_close()?;
     server.type_line("ok");
     server.expect(" closed the connection\n")?;
-    good_client_is_served(&lab, &mut server, addr)
+    lab.good_client_gets_reply(&mut server, addr)
 }
 
 #[test]
@@ -669,46 +511,28 @@ fn a_killed_server_reads_as_closed() -> Result {
 // Addresses.
 
 #[test]
-fn a_client_without_a_server_is_told_to_start_one() -> io::Result<()> {
+fn a_client_without_a_server_is_told_to_start_one() -> Outcome {
     // Bound and not listening: nobody can take the port, nobody answers.
     let bound = std::net::UdpSocket::bind("127.0.0.1:0")?;
     let addr = bound.local_addr()?.to_string();
-    run(client_path(), &[&addr])
-        .code(1)
-        .stdout("")
-        .stderr(contains(format!("cannot reach {addr}: ")))
-        .stderr(contains("start the server first"));
+    let said = Lab::new().refusal(client_path(), &[&addr])?;
+    let wanted = format!("Error: cannot reach {addr}: ");
+    assert!(said.starts_with(&wanted), "{said}");
+    assert!(said.contains("start the server first"), "{said}");
     Ok(())
 }
 
 #[test]
-fn a_port_in_use_is_refused_with_what_to_do() -> Result {
-    let lab = Lab::new();
-    let (_server, addr) = start_server(&lab)?;
-    let addr = addr.to_string();
-    run(server_path(), &[&addr])
-        .code(1)
-        .stdout("")
-        .stderr(contains(format!("cannot listen on {addr}: ")))
-        .stderr(contains("give a free HOST:PORT"));
-    Ok(())
-}
-
-#[test]
-fn what_is_not_an_address_is_refused_with_an_example() {
+fn what_is_not_a_servers_address_is_refused_with_an_example() -> Result {
     for addr in ["", "nonsense", "127.0.0.1", "127.0.0.1:99999", "::1", ":1"] {
-        for path in [server_path(), client_path()] {
-            run(path, &[addr])
-                .code(1)
-                .stdout("")
-                .stderr(contains("such as 127.0.0.1:"))
-                .stderr(contains("panicked").not());
-        }
+        let said = Lab::new().refusal(client_path(), &[addr])?;
+        assert!(said.contains("such as 127.0.0.1:"), "{said}");
     }
+    Ok(())
 }
 
 #[test]
-fn a_name_and_an_ipv6_address_work() -> Result {
+fn the_client_reaches_a_name_and_an_ipv6_address() -> Result {
     let lab = Lab::new();
     for addr in ["localhost:0", "[::1]:0"] {
         let mut server = lab.start("server", server_path(), &[addr])?;
@@ -725,42 +549,16 @@ fn a_name_and_an_ipv6_address_work() -> Result {
 
 // The machine says no.
 
-/// Out of file descriptors, `accept` fails at once, again and again.
-#[test]
-#[cfg(target_os = "linux")]
-fn a_failing_accept_is_said_and_tried_again_after_a_pause() -> Result {
-    let lab = Lab::new();
-    let (mut server, addr) = start_server(&lab)?;
-    lab.wait_until("the server waits in accept", || {
-        harness::tasks::blocked_in(server.id())
-            .is_some_and(|(call, _)| call == "accept4")
-    })?;
-    // Linux has reserved the first client's descriptor by then.
-    proc::leave_descriptors(server.id(), 0).expect("a soft limit");
-    good_client_is_served(&lab, &mut server, addr)?;
-    let mut a = lab.connect("a", addr)?;
-    a.send("hello")?;
-    for _ in 0..2 {
-        let line = server.error_line()?;
-        assert!(line.starts_with("cannot accept a client, trying again: "));
-    }
-    assert!(a.has_nothing()?, "served without a descriptor");
-
-    proc::leave_descriptors(server.id(), 1).expect("a soft limit");
-    server.expect("received: hello\nreply> ")?;
-    server.type_line("at last");
-    a.expect("at last\n")
-}
-
 /// A limit: `println!` panics.
 #[test]
 #[cfg(target_os = "linux")]
-fn a_standard_output_that_cannot_be_written_ends_it() {
+fn a_standard_output_that_cannot_be_written_ends_it() -> Result {
     let full = "exec \"$0\" 127.0.0.1:0 >/dev/full";
     let server = server_path().to_str().expect("a path in UTF-8");
-    run(Path::new("sh"), &["-c", full, server])
-        .code(101)
-        .stderr(contains("failed printing to stdout"));
+    let args = ["-c", full, server];
+    let mut server = Lab::new().start("server", Path::new("sh"), &args)?;
+    server.expect_error("failed printing to stdout")?;
+    server.expect_exit(101)
 }
 
 // An echo server on the other side.
@@ -811,9 +609,13 @@ fn a_longer_answer_turns_up_under_the_next_prompt() -> Result {
 #[ignore = "needs strace"]
 fn both_flows_make_the_system_calls_of_the_chapter() -> Result {
     let lab = Lab::new();
-    let mut server = traced(&lab, "server", server_path(), "127.0.0.1:0")?;
+    let traced = |name, path, addr: &str| {
+        let options = ["-e", "trace=%net,close"];
+        lab.start_command(name, strace::command(&options, path, &[addr]))
+    };
+    let mut server = traced("server", server_path(), "127.0.0.1:0")?;
     let addr = server.wait_until_listening()?;
-    let mut client = traced(&lab, "client", client_path(), &addr.to_string())?;
+    let mut client = traced("client", client_path(), &addr.to_string())?;
     client.type_line("hello");
     server.expect("received: hello\nreply> ")?;
     server.type_line("hello");
@@ -827,33 +629,10 @@ fn both_flows_make_the_system_calls_of_the_chapter() -> Result {
 
     let flow = "socket setsockopt bind listen getsockname accept4 recvfrom \
         sendto recvfrom close accept4 recvfrom close close";
-    assert_eq!(network_calls(&server), flow);
+    assert_eq!(strace::flow(&server.stderr()), flow);
     let flow = "socket connect sendto recvfrom shutdown recvfrom close";
-    assert_eq!(network_calls(&client), flow);
+    assert_eq!(strace::flow(&client.stderr()), flow);
     Ok(())
-}
-
-/// Starts a program under strace, which writes its trace to stderr.
-fn traced(lab: &Lab, name: &str, path: &Path, arg: &str) -> Result<Program> {
-    let mut command = Command::new("strace");
-    command
-        .args(["-f", "-e", "trace=%net,close"])
-        .arg(path)
-        .arg(arg);
-    lab.start_command(name, command)
-}
-
-/// The names of the calls from the first `socket` on, the sockets' only.
-fn network_calls(program: &Program) -> String {
-    let trace = String::from_utf8_lossy(&program.stderr()).into_owned();
-    trace
-        .lines()
-        .skip_while(|line| !line.starts_with("socket("))
-        .filter_map(|line| line.split_once('('))
-        .map(|(name, _)| name)
-        .take_while(|name| !name.starts_with("+++"))
-        .collect::<Vec<_>>()
-        .join(" ")
 }
 
 // Python on the other side.

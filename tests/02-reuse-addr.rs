@@ -13,14 +13,10 @@ use std::{fs, process::Command};
 use assert_cmd::cargo::cargo_bin;
 use harness::{Lab, Peer, Program, Result};
 #[cfg(target_os = "linux")]
-use harness::{Transcript, proc};
-use predicates::prelude::*;
-use predicates::str::contains;
+use harness::{Transcript, proc, strace};
 use socket2::SockRef;
 #[cfg(unix)]
 use socket2::{Domain, Socket, Type};
-
-const CHUNK_SIZES: [usize; 6] = [1, 2, 3, 5, 1024, 4096];
 
 type Outcome = std::result::Result<(), Box<dyn std::error::Error>>;
 
@@ -56,34 +52,6 @@ fn start(lab: &Lab, choice: Choice) -> Result<(Program, SocketAddr)> {
     Ok((server, addr))
 }
 
-/// Runs a program that should end by itself, with nothing typed.
-fn run(path: &Path, args: &[&str]) -> assert_cmd::assert::Assert {
-    assert_cmd::Command::new(path)
-        .args(args)
-        .env_remove("RUST_BACKTRACE")
-        .timeout(Duration::from_secs(20))
-        .assert()
-}
-
-/// A client comes, says something, gets an answer and leaves first.
-fn good_client_is_served(
-    lab: &Lab,
-    server: &mut Program,
-    addr: SocketAddr,
-) -> Result {
-    let mut good = lab.connect("good", addr)?;
-    let local = good.local_addr()?;
-    server.expect_line(&format!("{local} connected"))?;
-    good.send("are you there\n")?;
-    server.expect_line("received: are you there")?;
-    server.expect("reply> ")?;
-    server.type_line("yes");
-    good.expect("yes\n")?;
-    good.half_close()?;
-    server.expect_line(&format!("{local} closed the connection"))?;
-    good.expect_end()
-}
-
 /// A client whose message the server has read: nothing is under way, and the
 /// operator is asked for a reply.
 fn client_whose_message_was_read(
@@ -101,7 +69,7 @@ fn client_whose_message_was_read(
 fn successor_is_served(lab: &Lab, addr: SocketAddr, choice: Choice) -> Outcome {
     let mut new = start_at(lab, &addr.to_string(), choice)?;
     assert_eq!(new.wait_until_listening()?, addr);
-    good_client_is_served(lab, &mut new, addr)?;
+    lab.good_client_gets_reply(&mut new, addr)?;
     Ok(())
 }
 
@@ -239,16 +207,18 @@ fn only_two_servers_that_both_set_the_option_follow_each_other() -> Outcome {
 fn a_port_in_use_is_refused_with_what_to_do() -> Outcome {
     let lab = Lab::new();
     let (_server, addr) = start(&lab, NoReuse)?;
-    run(server_path(), &[&addr.to_string(), "--no-reuse"])
-        .code(1)
-        .stdout("")
-        .stderr(format!(
+    let said =
+        lab.refusal(server_path(), &[&addr.to_string(), "--no-reuse"])?;
+    assert_eq!(
+        said,
+        format!(
             "Error: cannot listen on {addr}: Address already in use \
              (os error 98) (another program has it: stop that; or an earlier \
              server left a connection in TIME-WAIT: wait a minute or two); \
              give a free HOST:PORT of this machine, such as 127.0.0.1:0, \
-             which stands for any free one\n"
-        ));
+             which stands for any free one"
+        )
+    );
     Ok(())
 }
 
@@ -265,7 +235,7 @@ fn a_second_live_copy_is_refused_with_both_settings() -> Outcome {
         client.expect("I am still here\n")?;
         client.close();
         server.expect(" closed the connection\n")?;
-        good_client_is_served(&lab, &mut server, addr)?;
+        lab.good_client_gets_reply(&mut server, addr)?;
     }
     Ok(())
 }
@@ -432,7 +402,7 @@ fn a_server_whose_clients_closed_first_restarts_at_once() -> Outcome {
     for (old, new) in PAIRS {
         let lab = Lab::new();
         let (mut server, addr) = start(&lab, old)?;
-        good_client_is_served(&lab, &mut server, addr)?;
+        lab.good_client_gets_reply(&mut server, addr)?;
         server.kill()?;
         successor_is_served(&lab, addr, new)?;
     }
@@ -565,7 +535,7 @@ fn close_listener(lab: &Lab, listener: Socket) -> Outcome {
     let addr = address_of(&listener)?;
     drop(listener);
     lab.wait_until(&format!("nobody listens at {addr}"), || {
-        queued(addr).is_none()
+        proc::accept_queue(addr).is_none()
     })?;
     Ok(())
 }
@@ -816,14 +786,6 @@ fn asking(addr: SocketAddr) -> io::Result<Socket> {
 #[cfg(target_os = "linux")]
 const EINPROGRESS: i32 = 115;
 
-#[cfg(target_os = "linux")]
-fn queued(listener: SocketAddr) -> Option<usize> {
-    let rows = proc::tcp_rows(listener.port())?;
-    rows.iter()
-        .find(|row| row.local == listener && row.state == "LISTEN")
-        .map(|row| row.receive_queue)
-}
-
 /// Asks `count` times, and gives those who asked, when `queue` of them are in
 /// the queue at `addr`, and the others are known not to have been heard.
 #[cfg(target_os = "linux")]
@@ -840,7 +802,7 @@ fn ask(
     // Before others ask: of two that come at once, Linux may finish one only
     // at the client's end.
     lab.wait_until(&format!("{queue} clients wait in the queue"), || {
-        queued(addr) == Some(queue)
+        proc::accept_queue(addr) == Some(queue)
     })?;
     asked.extend(ask(count - queue)?);
     let table = proc::tcp_rows(addr.port()).unwrap_or_default();
@@ -868,7 +830,7 @@ fn six_clients_wait_in_the_queue_and_the_seventh_is_not_heard() -> Outcome {
     server.expect(&format!("{} connected\n", seventh.0))?;
     drop(seventh);
     server.expect(" closed the connection\n")?;
-    good_client_is_served(&lab, &mut server, addr)?;
+    lab.good_client_gets_reply(&mut server, addr)?;
     Ok(())
 }
 
@@ -925,26 +887,22 @@ fn ss_shows_the_length_of_a_listeners_queue() -> Outcome {
 /// What strace shows of how `path` makes its listener.
 #[cfg(target_os = "linux")]
 fn listening_calls(lab: &Lab, path: &Path) -> Result<(SocketAddr, String)> {
-    let mut command = Command::new("strace");
-    command
-        .args(["-e", "trace=socket,setsockopt,bind,listen"])
-        .arg(path)
-        .arg("127.0.0.1:0");
+    let options = ["-e", "trace=socket,setsockopt,bind,listen"];
+    let command = strace::command(&options, path, &["127.0.0.1:0"]);
     let mut server = lab.start_command("server", command)?;
     let addr = server.wait_until_listening()?;
-    // Killing strace would leave the server alone: let it end.
+    // Strace has told all when the program has ended.
     client_whose_message_was_read(lab, &mut server, addr)?;
     server.end_input();
     server.expect_exit(0)?;
-    let trace = String::from_utf8_lossy(&server.stderr()).into_owned();
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let mut shown = format!(
         "$ strace -e trace=socket,setsockopt,bind,listen target/debug/{name}\n"
     );
-    for line in trace.lines().filter(|line| !line.starts_with("+++")) {
-        let line = line.replace("htons(0)", "htons(9006)");
-        let (call, result) = line.split_once(" = ").unwrap_or((&line, ""));
-        shown += &format!("{} = {result}\n", call.trim_end());
+    for strace::Call { name, args, result } in strace::calls(&server.stderr()) {
+        let args = args.join(", ").replace("htons(0)", "htons(9006)");
+        let result = result.unwrap_or_default();
+        shown += &format!("{name}({args}) = {result}\n");
     }
     Ok((addr, format!("{shown}listening on {addr}")))
 }
@@ -966,19 +924,6 @@ fn stds_one_line_is_the_same_four_system_calls() -> Result {
 }
 
 // Addresses.
-
-#[test]
-fn a_name_and_an_ipv6_address_work_with_both_settings() -> Result {
-    let lab = Lab::new();
-    for addr in ["localhost:0", "[::1]:0"] {
-        for choice in [Reuse, NoReuse] {
-            let mut server = start_at(&lab, addr, choice)?;
-            let bound = server.wait_until_listening()?;
-            good_client_is_served(&lab, &mut server, bound)?;
-        }
-    }
-    Ok(())
-}
 
 #[test]
 #[cfg(target_os = "linux")]
@@ -1007,126 +952,25 @@ fn the_next_address_of_a_name_is_tried_when_one_is_taken() -> Outcome {
     };
     let mut server = start_at(&lab, &name, Reuse)?;
     assert_eq!(server.wait_until_listening()?, second);
-    good_client_is_served(&lab, &mut server, second)?;
+    lab.good_client_gets_reply(&mut server, second)?;
     Ok(())
 }
 
 #[test]
-fn what_is_not_an_address_is_refused_with_an_example() {
-    for addr in ["", "nonsense", "127.0.0.1", "127.0.0.1:99999", "::1", ":1"] {
-        for args in [&[addr][..], &[addr, "--no-reuse"]] {
-            run(server_path(), args)
-                .code(1)
-                .stdout("")
-                .stderr(contains(format!("cannot listen on {addr}: ")))
-                .stderr(contains("such as 127.0.0.1:0"))
-                .stderr(contains("TIME-WAIT").not())
-                .stderr(contains("panicked").not());
-        }
-    }
-}
-
-#[test]
-fn anything_but_the_choice_is_refused_with_the_usage() {
+fn anything_but_the_choice_is_refused_with_the_usage() -> Result {
     for choice in ["again", "--reuse", ""] {
-        run(server_path(), &["127.0.0.1:0", choice])
-            .code(1)
-            .stdout("")
-            .stderr(
-                "Error: usage: lesson-02-reuse-addr [HOST:PORT [--no-reuse]]\n",
-            );
-    }
-}
-
-#[test]
-fn the_choice_stands_behind_an_address() {
-    run(server_path(), &["--no-reuse"])
-        .code(1)
-        .stdout("")
-        .stderr(contains("cannot listen on --no-reuse: "))
-        .stderr(contains("give a free HOST:PORT"));
-}
-
-// The rest is lesson 01's.
-
-#[test]
-fn second_client_is_not_served_while_the_first_stays() -> Result {
-    let lab = Lab::new();
-    let (mut server, addr) = start(&lab, Reuse)?;
-    let mut first = client_whose_message_was_read(&lab, &mut server, addr)?;
-    let mut second = lab.connect("second", addr)?;
-    second.send("I wait\n")?;
-    server.type_line("hello, first");
-    first.expect("hello, first\n")?;
-    first.send("still here\n")?;
-    server.expect("received: still here\nreply> ")?;
-    assert!(second.has_nothing()?, "answered while the first was served");
-    first.close();
-    server.type_line("goodbye, first");
-    server.expect("received: I wait\nreply> ")?;
-    server.type_line("hello, second");
-    second.expect("hello, second\n")
-}
-
-#[test]
-fn no_byte_is_lost_whatever_the_size_of_the_chunks() -> Result {
-    let text: String = ('a'..='z').cycle().take(20_000).collect();
-    for size in CHUNK_SIZES {
-        let lab = Lab::new();
-        let (mut server, addr) = start(&lab, Reuse)?;
-        let a = lab.connect("a", addr)?;
-        let sending = a.send_in_background(text.clone().into(), size);
-        let mut shown = String::new();
-        while shown.len() < text.len() {
-            server.expect("received: ")?;
-            shown += &server.expect("\nreply> ")?;
-            server.type_line("ok");
-        }
-        sending
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        assert!(shown == text, "chunks of {size} bytes");
+        let args = ["127.0.0.1:0", choice];
+        let said = Lab::new().refusal(server_path(), &args)?;
+        let usage = "usage: lesson-02-reuse-addr [HOST:PORT [--no-reuse]]";
+        assert_eq!(said, format!("Error: {usage}"));
     }
     Ok(())
 }
 
 #[test]
-fn a_reset_does_not_end_the_server() -> Result {
-    let lab = Lab::new();
-    let (mut server, addr) = start(&lab, Reuse)?;
-    let a = client_whose_message_was_read(&lab, &mut server, addr)?;
-    let local = a.local_addr()?;
-    a.reset()?;
-    server.type_line("go on");
-    server.expect_error(&format!("{local}: "))?;
-    good_client_is_served(&lab, &mut server, addr)
-}
-
-/// Out of file descriptors, `accept` fails at once, again and again.
-#[test]
-#[cfg(target_os = "linux")]
-fn a_failing_accept_is_said_and_tried_again_after_a_pause() -> Result {
-    let lab = Lab::new();
-    let (mut server, addr) = start(&lab, Reuse)?;
-    lab.wait_until("the server waits in accept", || {
-        harness::tasks::blocked_in(server.id())
-            .is_some_and(|(call, _)| call == "accept4")
-    })?;
-    // Linux has reserved the first client's descriptor by then.
-    proc::leave_descriptors(server.id(), 0).expect("a soft limit");
-    good_client_is_served(&lab, &mut server, addr)?;
-    let mut a = lab.connect("a", addr)?;
-    a.send("hello\n")?;
-    for _ in 0..2 {
-        let line = server.error_line()?;
-        assert!(line.starts_with("cannot accept a client, trying again: "));
-    }
-
-    proc::leave_descriptors(server.id(), 1).expect("a soft limit");
-    server.expect("received: hello\nreply> ")?;
-    server.type_line("at last");
-    a.expect("at last\n")?;
-    a.close();
-    server.expect(" closed the connection\n")?;
-    good_client_is_served(&lab, &mut server, addr)
+fn the_choice_stands_behind_an_address() -> Result {
+    let said = Lab::new().refusal(server_path(), &["--no-reuse"])?;
+    assert!(said.contains("cannot listen on --no-reuse: "), "{said}");
+    assert!(said.contains("give a free HOST:PORT"), "{said}");
+    Ok(())
 }

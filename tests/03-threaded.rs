@@ -1,20 +1,15 @@
 //! Lesson 03 does what its chapter says, with good clients and bad ones.
 
-use std::collections::BTreeMap;
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
-use std::thread::JoinHandle;
 use std::time::Duration;
-use std::{fs, panic, process};
 
 use assert_cmd::cargo::cargo_bin;
-use harness::{Lab, Peer, Program, Result, Transcript, proc};
-use predicates::prelude::*;
-use predicates::str::contains;
+use harness::{Lab, Peer, Program, Result, Transcript, proc, strace};
 
-const CHUNK_SIZES: [usize; 6] = [1, 2, 3, 5, 1024, 4096];
 const MIB: usize = 1 << 20;
 /// More than the kernel keeps for both directions of a connection together
 /// (measured: 8 MiB, give or take half a MiB).
@@ -31,9 +26,7 @@ fn server_path() -> &'static Path {
 }
 
 fn start_server(lab: &Lab) -> Result<(Program, SocketAddr)> {
-    let mut server = lab.start("server", server_path(), &["127.0.0.1:0"])?;
-    let addr = server.wait_until_listening()?;
-    Ok((server, addr))
+    lab.start_server(server_path(), &["127.0.0.1:0"])
 }
 
 /// Lesson 01's client.
@@ -42,98 +35,7 @@ fn start_client(lab: &Lab, name: &str, addr: SocketAddr) -> Result<Program> {
     lab.start(name, &path, &[&addr.to_string()])
 }
 
-/// A client comes, gets its echo and leaves.
-fn good_client_is_served(lab: &Lab, addr: SocketAddr) -> Result {
-    let mut good = lab.connect("good", addr)?;
-    good.send("are you there\n")?;
-    good.expect("are you there\n")?;
-    good.half_close()?;
-    good.expect_end()
-}
-
-fn still_served(client: &mut Peer) -> Result {
-    client.send("still there")?;
-    client.expect("still there")
-}
-
-/// What went wrong with one client is one line, with its address.
-fn server_complains_about(server: &mut Program, peer: SocketAddr) -> Result {
-    let line = server.error_line()?;
-    assert!(line.starts_with(&format!("{peer}: ")), "{line}");
-    Ok(())
-}
-
-fn lines(output: &[u8]) -> usize {
-    output.iter().filter(|&&byte| byte == b'\n').count()
-}
-
-fn joined<T>(thread: JoinHandle<T>) -> T {
-    thread
-        .join()
-        .unwrap_or_else(|panic| panic::resume_unwind(panic))
-}
-
-/// `count` bytes in which a lost, doubled or moved byte shows.
-fn bytes(count: usize) -> Vec<u8> {
-    let block: Vec<u8> = (0..=255).chain(1..=250).collect();
-    let mut bytes = block.repeat(count / block.len() + 1);
-    bytes.truncate(count);
-    bytes
-}
-
-/// Receives as many bytes as `wanted` has, which must be these.
-fn expect_all(peer: &mut Peer, wanted: &[u8]) -> Result {
-    let mut got = Vec::new();
-    while got.len() < wanted.len() {
-        got.extend(peer.receive()?);
-    }
-    assert!(got == wanted, "not what was sent");
-    Ok(())
-}
-
 // An echo.
-
-#[test]
-fn every_byte_comes_back_whatever_the_size_of_the_chunks() -> Result {
-    let lab = Lab::new();
-    let (_server, addr) = start_server(&lab)?;
-    for size in CHUNK_SIZES {
-        let mut a = lab.connect("a", addr)?;
-        a.send_in_chunks(bytes(10_000), size)?;
-        a.expect(bytes(10_000))?;
-        a.half_close()?;
-        a.expect_end()?;
-    }
-    Ok(())
-}
-
-#[test]
-fn eight_mebibytes_come_back_to_a_client_that_reads() -> Result {
-    let lab = Lab::new();
-    let (mut server, addr) = start_server(&lab)?;
-    let mut a = lab.connect("a", addr)?;
-    let sending = a.send_in_background(bytes(8 * MIB), 64 << 10);
-    expect_all(&mut a, &bytes(8 * MIB))?;
-    joined(sending)?;
-    a.half_close()?;
-    a.expect_end()?;
-    server.expect(" closed the connection after 8388608 bytes\n")?;
-    if let Some(peak) = proc::peak_memory(server.id()) {
-        assert!(peak < 8 * MIB, "the server took {peak} bytes");
-    }
-    Ok(())
-}
-
-#[test]
-fn a_half_close_is_answered_with_the_rest_and_then_the_end() -> Result {
-    let lab = Lab::new();
-    let (_server, addr) = start_server(&lab)?;
-    let mut a = lab.connect("a", addr)?;
-    a.send(bytes(60_000))?;
-    a.half_close()?;
-    assert!(a.rest()? == bytes(60_000), "not what was sent");
-    good_client_is_served(&lab, addr)
-}
 
 #[test]
 fn one_line_when_a_client_comes_and_one_when_it_goes() -> Result {
@@ -161,20 +63,6 @@ fn one_line_when_a_client_comes_and_one_when_it_goes() -> Result {
 }
 
 // Many clients.
-
-#[test]
-fn second_client_is_served_while_the_first_stays() -> Result {
-    let lab = Lab::new();
-    let (_server, addr) = start_server(&lab)?;
-    let mut first = lab.connect("first", addr)?;
-    first.send("I am the first")?;
-    first.expect("I am the first")?;
-
-    let mut second = lab.connect("second", addr)?;
-    second.send("I do not wait")?;
-    second.expect("I do not wait")?;
-    still_served(&mut first)
-}
 
 #[test]
 fn transcript_two_clients_are_served_at_once() -> Result {
@@ -209,234 +97,21 @@ fn transcript_two_clients_are_served_at_once() -> Result {
 }
 
 #[test]
-fn an_idle_client_hinders_nobody() -> Result {
-    let lab = Lab::new();
-    let (_server, addr) = start_server(&lab)?;
-    let mut idle = lab.connect("idle", addr)?;
-    for _ in 0..10 {
-        good_client_is_served(&lab, addr)?;
-    }
-    still_served(&mut idle)
-}
-
-#[test]
-fn thousands_of_clients_in_turn_leave_nothing_behind() -> Result {
-    let lab = Lab::new();
-    let (mut server, addr) = start_server(&lab)?;
-    good_client_is_served(&lab, addr)?;
-    let descriptors = server_is_alone(&lab, &server)?;
-    for _ in 0..2000 {
-        good_client_is_served(&lab, addr)?;
-    }
-    assert_eq!(server_is_alone(&lab, &server)?, descriptors);
-    for _ in 0..2001 {
-        server.expect(" closed the connection after 14 bytes\n")?;
-    }
-    Ok(())
-}
-
-/// Waits until no client's thread is left, and counts the descriptors.
-fn server_is_alone(lab: &Lab, server: &Program) -> Result<Option<usize>> {
-    lab.wait_until("the last client's thread has ended", || {
-        proc::threads(server.id()).is_none_or(|threads| threads == 1)
-    })?;
-    Ok(proc::descriptors(server.id()))
-}
-
-#[test]
-fn five_hundred_clients_are_served_at_once() -> Result {
-    if !can_open(1200) {
-        return Ok(());
-    }
-    let lab = Lab::new();
-    let (server, addr) = start_server(&lab)?;
-    let mut clients = (0..500)
-        .map(|_| lab.connect("one of 500", addr))
-        .collect::<Result<Vec<_>>>()?;
-    for client in clients.iter_mut().rev() {
-        still_served(client)?;
-    }
-    if let Some(threads) = proc::threads(server.id()) {
-        assert_eq!(threads, 501);
-    }
-    clients.iter_mut().try_for_each(still_served)?;
-    clients.into_iter().try_for_each(Peer::reset)
-}
-
-/// True if this process, and what it starts, may have `count` descriptors;
-/// raises the limit where that is allowed.
-fn can_open(count: usize) -> bool {
-    let count = count as u64;
-    let able = match descriptor_limit() {
-        Some(limit) if limit >= count => true,
-        Some(_) => proc::limit_descriptors(process::id(), count).is_ok(),
-        None => cfg!(windows),
-    };
-    if !able {
-        eprintln!("skipped: no {count} descriptors for this process");
-    }
-    able
-}
-
-/// How many descriptors this process may have, on Linux.
-fn descriptor_limit() -> Option<u64> {
-    let limits = fs::read_to_string("/proc/self/limits").ok()?;
-    let line = limits.lines().find(|l| l.starts_with("Max open files"))?;
-    line.split_whitespace().nth(3)?.parse().ok()
-}
-
-/// The queue is std's, and the limit is in the header.
-#[test]
-#[cfg(target_os = "linux")]
-fn clients_beyond_the_queue_of_128_try_again_and_are_served() -> Result {
-    const QUEUE: usize = 128 + 1; // Linux takes one more than was asked for.
-    const BEYOND: usize = 20;
-    let lab = Lab::new();
-    let (server, addr) = start_server(&lab)?;
-    // A server that is stopped accepts nobody, and its kernel still does.
-    signal(&server, "STOP");
-    let stat = format!("/proc/{}/stat", server.id());
-    lab.wait_until("the server has stopped", || {
-        fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") T "))
-    })?;
-    // In turn: of two that come at once, Linux may finish one only at the
-    // client's end, and then the table shows one connection too many.
-    let waiting: Vec<_> = (0..QUEUE)
-        .map(|_| lab.connect("quick", addr))
-        .collect::<Result<_>>()?;
-    // A client is connected a little before the kernel has queued it.
-    lab.wait_until("a full queue", || {
-        let rows = proc::tcp_rows(addr.port()).unwrap_or_default();
-        rows.iter().any(|row| {
-            row.local == addr
-                && row.state == "LISTEN"
-                && row.receive_queue == QUEUE
-        })
-    })?;
-    let connecting: Vec<_> = (0..BEYOND)
-        .map(|_| {
-            let lab = lab.clone();
-            std::thread::spawn(move || lab.connect("late", addr))
-        })
-        .collect();
-    lab.wait_until("20 attempts without answer", || {
-        let rows = proc::tcp_table().unwrap_or_default();
-        let wanted =
-            |row: &&proc::TcpRow| row.remote == addr && row.state == "SYN-SENT";
-        rows.iter().filter(wanted).count() == BEYOND
-    })?;
-    signal(&server, "CONT");
-    for mut client in waiting {
-        still_served(&mut client)?;
-    }
-    for client in connecting {
-        still_served(&mut joined(client)?)?;
-    }
-    Ok(())
-}
-
-#[cfg(target_os = "linux")]
-fn signal(program: &Program, name: &str) {
-    let killed = Command::new("kill")
-        .args([&format!("-{name}"), &program.id().to_string()])
-        .status();
-    assert!(killed.is_ok_and(|status| status.success()), "no kill");
-}
-
-#[test]
 #[cfg(target_os = "linux")]
 fn ctrl_c_cuts_off_all_clients() -> Result {
     let lab = Lab::new();
-    // A job in a shell's background ignores SIGINT, and so does what it starts;
-    // these tests may be such a job.
-    let mut command = Command::new("env");
-    command.arg("--default-signal=INT");
-    command.arg(server_path()).arg("127.0.0.1:0");
+    let mut command = harness::takes_ctrl_c(server_path());
+    command.arg("127.0.0.1:0");
     let mut server = lab.start_command("server", command)?;
     let addr = server.wait_until_listening()?;
     let mut a = lab.connect("a", addr)?;
     let mut b = lab.connect("b", addr)?;
-    still_served(&mut a)?;
-    still_served(&mut b)?;
-    signal(&server, "INT");
+    a.gets_echo("still there")?;
+    b.gets_echo("still there")?;
+    server.interrupt();
     a.expect_end()?;
     b.expect_end()?;
     assert_eq!(server.exit()?.code(), None, "ended by a signal");
-    Ok(())
-}
-
-// Clients that misbehave.
-
-#[test]
-fn a_reset_in_mid_message_is_one_line_on_stderr() -> Result {
-    let lab = Lab::new();
-    let (mut server, addr) = start_server(&lab)?;
-    let mut a = lab.connect("a", addr)?;
-    let local = a.local_addr()?;
-    a.send("half a mess")?;
-    a.expect("half a mess")?;
-    a.reset()?;
-    server_complains_about(&mut server, local)?;
-    good_client_is_served(&lab, addr)?;
-    server.expect(" closed the connection after 14 bytes\n")?;
-    assert!(
-        !String::from_utf8_lossy(&server.stdout())
-            .contains(&format!("{local} closed"))
-    );
-    assert_eq!(lines(&server.stderr()), 1);
-    Ok(())
-}
-
-#[test]
-fn a_client_that_leaves_without_reading_hinders_nobody() -> Result {
-    let lab = Lab::new();
-    let (mut server, addr) = start_server(&lab)?;
-    for _ in 0..20 {
-        let a = lab.connect("a", addr)?;
-        a.send(bytes(10_000))?;
-        // Unread bytes make a reset of this.
-        a.close();
-    }
-    for _ in 0..20 {
-        server.expect(" connected\n")?;
-    }
-    good_client_is_served(&lab, addr)?;
-    server_is_alone(&lab, &server)?;
-    Ok(())
-}
-
-#[test]
-#[cfg(target_os = "linux")]
-fn a_hundred_hang_ups_cost_no_processor_time() -> Result {
-    let lab = Lab::new();
-    let (mut server, addr) = start_server(&lab)?;
-    for _ in 0..100 {
-        lab.connect("a", addr)?.close();
-        server.expect(" closed the connection after 0 bytes\n")?;
-    }
-    good_client_is_served(&lab, addr)?;
-    let used = proc::cpu_time(server.id()).expect("this is Linux");
-    assert!(used < Duration::from_millis(500), "used {used:?}");
-    Ok(())
-}
-
-#[test]
-#[cfg(target_os = "linux")]
-fn a_client_that_never_reads_makes_its_own_thread_wait() -> Result {
-    let lab = Lab::new();
-    let (mut server, addr) = start_server(&lab)?;
-    let mut deaf = lab.connect("deaf", addr)?;
-    let local = deaf.local_addr()?;
-    let sending = deaf.send_in_background(bytes(TOO_MUCH), 64 << 10);
-    both_ends_are_stuck_while_others_are_served(&lab, local, addr)?;
-
-    // The thread only waited: when its client reads, nothing was lost.
-    expect_all(&mut deaf, &bytes(TOO_MUCH))?;
-    joined(sending)?;
-    deaf.half_close()?;
-    deaf.expect_end()?;
-    let closed = "closed the connection after 33554432 bytes";
-    server.expect(&format!("{local} {closed}\n"))?;
     Ok(())
 }
 
@@ -451,83 +126,20 @@ fn a_line_of_32_mebibytes_blocks_the_client_program_and_its_thread() -> Result {
     let local: SocketAddr = local.parse().expect("an address");
     client.expect("send> ")?;
     client.type_line(&"x".repeat(TOO_MUCH));
-    both_ends_are_stuck_while_others_are_served(&lab, local, addr)?;
+    let mut good = lab.connect("good", addr)?;
+    lab.wait_until("four queues full, and still", || {
+        proc::is_stuck(local, addr, || {
+            (0..300).all(|_| good.gets_echo("still there").is_ok())
+        })
+    })?;
     assert_eq!(client.stdout(), b"send> ", "it read");
 
     client.kill()?;
-    server_complains_about(&mut server, local)?;
-    good_client_is_served(&lab, addr)
-}
-
-/// Waits until each end has bytes that its program does not read, and bytes
-/// that the other end does not take, and none of these four queues moves
-/// while a good client makes 300 round trips.
-#[cfg(target_os = "linux")]
-fn both_ends_are_stuck_while_others_are_served(
-    lab: &Lab,
-    client: SocketAddr,
-    server: SocketAddr,
-) -> Result {
-    let mut good = lab.connect("good", server)?;
-    lab.wait_until("four queues full, and still", || {
-        let before = queues(client, server).unwrap_or_default();
-        let served = (0..300).all(|_| still_served(&mut good).is_ok());
-        let after = queues(client, server).unwrap_or_default();
-        served && before == after && !after.contains(&0)
-    })
-}
-
-/// The bytes not read and not taken, of the client and of the server.
-#[cfg(target_os = "linux")]
-fn queues(client: SocketAddr, server: SocketAddr) -> Option<[usize; 4]> {
-    let table = proc::tcp_table()?;
-    let row = |local, remote| {
-        table
-            .iter()
-            .find(|row| row.local == local && row.remote == remote)
-    };
-    let (a, b) = (row(client, server)?, row(server, client)?);
-    Some([a.receive_queue, a.send_queue, b.receive_queue, b.send_queue])
+    server.expect_complaint_about(local)?;
+    lab.good_client_gets_echo(addr)
 }
 
 // The machine says no.
-
-/// As with `ulimit -n 32`: the standard three, the listener, and 28 clients.
-#[test]
-#[cfg(target_os = "linux")]
-fn out_of_descriptors_it_pauses_and_serves_again_when_some_leave() -> Result {
-    const SERVED: usize = 28;
-    let lab = Lab::new();
-    let (mut server, addr) = start_server(&lab)?;
-    proc::leave_descriptors(server.id(), SERVED).expect("a soft limit");
-    let mut clients = (0..60)
-        .map(|_| lab.connect("one of 60", addr))
-        .collect::<Result<Vec<_>>>()?;
-    server.expect_error(REFUSED)?;
-    let mut waiting = clients.split_off(SERVED);
-    clients.iter_mut().try_for_each(still_served)?;
-
-    let cpu_before = proc::cpu_time(server.id());
-    server.expect_error(REFUSED)?;
-    server.expect_error(REFUSED)?;
-    let used = proc::cpu_time(server.id()).zip(cpu_before);
-    let used = used.map(|(now, before)| now - before);
-    let used = used.expect("this is Linux");
-    assert!(used <= Duration::from_millis(50), "used {used:?}");
-    for client in &waiting {
-        assert!(client.has_nothing()?, "served without a descriptor");
-    }
-
-    while !waiting.is_empty() {
-        clients.into_iter().for_each(Peer::close);
-        let rest = waiting.split_off(waiting.len().min(SERVED));
-        clients = waiting;
-        waiting = rest;
-        clients.iter_mut().try_for_each(still_served)?;
-    }
-    clients.into_iter().for_each(Peer::close);
-    good_client_is_served(&lab, addr)
-}
 
 /// Two pipes would not keep the order of what is said on both outputs.
 #[cfg(target_os = "linux")]
@@ -602,7 +214,7 @@ fn a_thread_that_cannot_be_spawned_costs_that_client_only() -> Result {
         format!("{}: turned away, no thread for it: ", a.local_addr()?);
     assert!(complaint.starts_with(&wanted), "{complaint}");
     proc::limit_address_space(server.id(), None).expect("no hard limit");
-    good_client_is_served(&lab, addr)
+    lab.good_client_gets_echo(addr)
 }
 
 #[test]
@@ -633,7 +245,9 @@ fn transcript_a_client_without_a_thread_is_turned_away() -> Result {
 #[ignore = "needs 18,000 descriptors and 17,000 threads"]
 fn some_16_400_clients_end_the_server() -> Result {
     let mappings = fs::read_to_string("/proc/sys/vm/max_map_count");
-    if !can_open(18_000) || mappings.is_ok_and(|most| most != "65530\n") {
+    if !harness::can_open(18_000)
+        || mappings.is_ok_and(|most| most != "65530\n")
+    {
         eprintln!("skipped: other limits");
         return Ok(());
     }
@@ -664,8 +278,10 @@ fn some_16_400_clients_end_the_server() -> Result {
 fn a_thread_that_starts_and_gets_no_memory_ends_the_server() -> Result {
     let lab = Lab::new();
     let (mut server, addr) = start_server(&lab)?;
-    good_client_is_served(&lab, addr)?;
-    server_is_alone(&lab, &server)?;
+    lab.good_client_gets_echo(addr)?;
+    lab.wait_until("the last client's thread has ended", || {
+        proc::threads(server.id()) == Some(1)
+    })?;
     limit_address_space(&server, 0);
     let _a = lab.connect("a", addr)?;
     server.expect(" connected\n")?;
@@ -680,55 +296,6 @@ fn a_thread_that_starts_and_gets_no_memory_ends_the_server() -> Result {
 fn limit_address_space(server: &Program, more: u64) {
     let most = proc::address_space(server.id()).map(|used| used + more);
     proc::limit_address_space(server.id(), most).expect("a soft limit");
-}
-
-// Addresses.
-
-#[test]
-fn a_name_and_an_ipv6_address_work() -> Result {
-    let lab = Lab::new();
-    for addr in ["localhost:0", "[::1]:0"] {
-        let mut server = lab.start("server", server_path(), &[addr])?;
-        let bound = server.wait_until_listening()?;
-        good_client_is_served(&lab, bound)?;
-        let local = server.line()?;
-        let ip = format!("{bound}").replace(&bound.port().to_string(), "");
-        assert!(local.starts_with(&ip), "{local} is not like {ip}");
-    }
-    Ok(())
-}
-
-#[test]
-fn a_port_in_use_is_refused_with_what_to_do() -> Result {
-    let lab = Lab::new();
-    let (_server, addr) = start_server(&lab)?;
-    let addr = addr.to_string();
-    run(&[&addr])
-        .stderr(contains(format!("cannot listen on {addr}: ")))
-        .stderr(contains("give a free HOST:PORT"));
-    good_client_is_served(&lab, addr.parse().expect("an address"))
-}
-
-#[test]
-fn what_is_not_an_address_is_refused_with_an_example() {
-    for addr in ["", "nonsense", "127.0.0.1", "127.0.0.1:99999", "::1", ":1"] {
-        run(&[addr]).stderr(contains("such as 127.0.0.1:0"));
-    }
-}
-
-/// Runs the server with arguments that should end it at once.
-fn run(args: &[&str]) -> assert_cmd::assert::Assert {
-    refused(assert_cmd::Command::new(server_path()).args(args))
-}
-
-fn refused(command: &mut assert_cmd::Command) -> assert_cmd::assert::Assert {
-    command
-        .env_remove("RUST_BACKTRACE")
-        .timeout(Duration::from_secs(20))
-        .assert()
-        .code(1)
-        .stdout("")
-        .stderr(contains("panicked").not())
 }
 
 // What a client costs.
@@ -789,7 +356,7 @@ fn idle_clients(
     (0..count)
         .map(|_| {
             let mut client = lab.connect("idle", addr)?;
-            still_served(&mut client)?;
+            client.gets_echo("still there")?;
             Ok(client)
         })
         .collect()
@@ -799,27 +366,15 @@ fn idle_clients(
 
 #[test]
 #[ignore = "needs strace"]
-fn a_request_is_two_system_calls_and_a_connection_what_it_must_be() -> Result {
-    // What std and the C library do to make and to end a thread, which is a
-    // little more or less each time; and fcntl, by which std looks in a debug
-    // build at a descriptor that it closes.
-    const OF_THREADS: &str = "clone clone3 exit fcntl futex gettid madvise \
-        mmap mprotect munmap rseq rt_sigprocmask sched_getaffinity \
-        set_robust_list sigaltstack";
-    let calls = |connections, requests| {
+fn a_connection_is_the_system_calls_that_it_must_be() -> Result {
+    let calls = |connections| {
         let lab = Lab::new();
-        let mut command = Command::new("strace");
-        command
-            .args(["-D", "-f", "-s", "100"])
-            .arg(server_path())
-            .arg("127.0.0.1:0");
+        let command = strace::command(&[], server_path(), &["127.0.0.1:0"]);
         let mut server = lab.start_command("server", command)?;
         let addr = server.wait_until_listening()?;
         for _ in 0..connections {
             let mut client = lab.connect("client", addr)?;
-            for _ in 0..requests {
-                still_served(&mut client)?;
-            }
+            client.gets_echo("still there")?;
             client.half_close()?;
             client.expect_end()?;
             server.expect_error(" closed the connection after ")?;
@@ -827,63 +382,23 @@ fn a_request_is_two_system_calls_and_a_connection_what_it_must_be() -> Result {
         }
         // Not by a kill, which leaves calls in the trace without a name.
         lab.wait_until("the server waits in accept again", || {
-            let counts = count_calls(&server.stderr());
+            let counts = strace::counts(&server.stderr());
             counts.get("accept4") == Some(&(connections + 1))
         })?;
-        Ok(count_calls(&server.stderr()))
+        Ok(strace::counts(&server.stderr()))
     };
-    let few = calls(10, 1)?;
-    let more_requests = calls(10, 101)?;
+    let wanted = [
+        ("accept4", 100),
+        ("close", 100),
+        ("recvfrom", 200),
+        ("sendto", 100),
+        ("write", 200),
+    ];
     assert_eq!(
-        increase(&few, &more_requests, OF_THREADS),
-        [("recvfrom", 1000), ("sendto", 1000),]
-    );
-    let more_connections = calls(110, 1)?;
-    assert_eq!(
-        increase(&few, &more_connections, OF_THREADS),
-        [
-            ("accept4", 100),
-            ("close", 100),
-            ("recvfrom", 200),
-            ("sendto", 100),
-            ("write", 200),
-        ]
+        strace::increase(&calls(10)?, &calls(110)?),
+        wanted.map(|(name, count)| (name.to_owned(), count))
     );
     Ok(())
-}
-
-/// How often each call stands in a trace of strace.
-fn count_calls(trace: &[u8]) -> BTreeMap<String, usize> {
-    let mut counts = BTreeMap::new();
-    for line in String::from_utf8_lossy(trace).lines() {
-        let call = match line.strip_prefix("[pid") {
-            Some(rest) => rest.split_once("] ").map_or("", |(_, call)| call),
-            None => line,
-        };
-        // `<... accept4 resumed>` is the second half of a call seen before.
-        if let Some((name, _)) = call.split_once('(')
-            && !name.starts_with('<')
-        {
-            *counts.entry(name.to_owned()).or_default() += 1;
-        }
-    }
-    counts
-}
-
-/// Which calls there are more of, `except` some, and how many more.
-fn increase<'a>(
-    few: &BTreeMap<String, usize>,
-    many: &'a BTreeMap<String, usize>,
-    except: &str,
-) -> Vec<(&'a str, usize)> {
-    many.iter()
-        .filter(|(name, _)| !except.split(' ').any(|e| e == *name))
-        .map(|(name, count)| {
-            let before = few.get(name).copied().unwrap_or_default();
-            (name.as_str(), count.saturating_sub(before))
-        })
-        .filter(|(_, count)| *count > 0)
-        .collect()
 }
 
 // Python on the other side.

@@ -3,7 +3,6 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
-#[cfg(target_os = "linux")]
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -12,9 +11,9 @@ use std::thread;
 use std::time::Duration;
 
 use assert_cmd::cargo::cargo_bin;
-use harness::{Fault, Lab, Peer, Program, Result, Transcript, proc};
-use predicates::prelude::*;
-use predicates::str::contains;
+#[cfg(target_os = "linux")]
+use harness::strace::{self, Call};
+use harness::{Lab, Peer, Program, Result, Transcript, joined, lines, proc};
 
 // The pool's own tests stand here, not in `pool.rs`: lesson 06 copies that
 // file as it is, and would carry its tests along. A package with only a
@@ -24,7 +23,6 @@ mod pool;
 
 use pool::ThreadPool;
 
-const CHUNK_SIZES: [usize; 6] = [1, 2, 3, 5, 1024, 4096];
 /// The two numbers of the lesson.
 const WORKERS: usize = 4;
 const QUEUE: usize = 4;
@@ -39,25 +37,7 @@ fn server_path() -> &'static Path {
 }
 
 fn start_server(lab: &Lab, millis: &str) -> Result<(Program, SocketAddr)> {
-    let args = ["127.0.0.1:0", millis];
-    let mut server = lab.start("server", server_path(), &args)?;
-    let addr = server.wait_until_listening()?;
-    Ok((server, addr))
-}
-
-/// Runs the server with arguments that should end it at once.
-fn run(args: &[&str]) -> assert_cmd::assert::Assert {
-    refused(assert_cmd::Command::new(server_path()).args(args))
-}
-
-fn refused(command: &mut assert_cmd::Command) -> assert_cmd::assert::Assert {
-    command
-        .env_remove("RUST_BACKTRACE")
-        .timeout(PATIENCE)
-        .assert()
-        .code(1)
-        .stdout("")
-        .stderr(contains("panicked").not())
+    lab.start_server(server_path(), &["127.0.0.1:0", millis])
 }
 
 fn connect(lab: &Lab, addr: SocketAddr, count: usize) -> Result<Vec<Peer>> {
@@ -66,16 +46,11 @@ fn connect(lab: &Lab, addr: SocketAddr, count: usize) -> Result<Vec<Peer>> {
         .collect()
 }
 
-fn echo(peer: &mut Peer, text: &str) -> Result {
-    peer.send(text)?;
-    peer.expect(text)
-}
-
 /// As many clients as there are workers, each of them being served.
 fn occupy_workers(lab: &Lab, addr: SocketAddr) -> Result<Vec<Peer>> {
     let mut peers = connect(lab, addr, WORKERS)?;
     for peer in &mut peers {
-        echo(peer, "I am here\n")?;
+        peer.gets_echo("I am here\n")?;
     }
     Ok(peers)
 }
@@ -97,16 +72,6 @@ fn good_clients_are_served(
     Ok(())
 }
 
-fn joined(thread: thread::JoinHandle<Result>) -> Result {
-    thread
-        .join()
-        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-}
-
-fn lines(output: &[u8]) -> usize {
-    output.iter().filter(|&&byte| byte == b'\n').count()
-}
-
 /// What the server says when it has waited long enough for `peer`.
 fn timed_out(peer: &Peer, timeout: &str) -> Result<String> {
     let local = peer.local_addr()?;
@@ -118,45 +83,12 @@ fn timed_out(peer: &Peer, timeout: &str) -> Result<String> {
 // The echo.
 
 #[test]
-fn every_byte_comes_back_whatever_the_size_of_the_chunks() -> Result {
-    let lab = Lab::new();
-    let (mut server, addr) = start_server(&lab, NO_TIMEOUT)?;
-    let bytes: Vec<u8> = (0..=255).cycle().take(20_000).collect();
-    for size in CHUNK_SIZES {
-        let mut a = lab.connect("a", addr)?;
-        let local = a.local_addr()?;
-        let sending = a.send_in_background(bytes.clone(), size);
-        a.expect(&bytes)?;
-        joined(sending)?;
-        a.half_close()?;
-        a.expect_end()?;
-        server.expect_line(&format!("{local} connected"))?;
-        let bye = format!("{local} closed the connection after 20000 bytes");
-        server.expect_line(&bye)?;
-    }
-    Ok(())
-}
-
-#[test]
-fn what_is_left_is_sent_after_a_half_close() -> Result {
-    let lab = Lab::new();
-    let (mut server, addr) = start_server(&lab, NO_TIMEOUT)?;
-    let bytes: Vec<u8> = (0..=255).cycle().take(100_000).collect();
-    let mut a = lab.connect("a", addr)?;
-    a.send(&bytes)?;
-    a.half_close()?;
-    assert!(a.rest()? == bytes, "not what was sent");
-    server.expect(" closed the connection after 100000 bytes\n")?;
-    Ok(())
-}
-
-#[test]
 fn a_client_is_two_lines_however_much_it_says() -> Result {
     let lab = Lab::new();
     let (mut server, addr) = start_server(&lab, NO_TIMEOUT)?;
     let mut a = lab.connect("a", addr)?;
     for _ in 0..100 {
-        echo(&mut a, "hello\n")?;
+        a.gets_echo("hello\n")?;
     }
     a.close();
     server.expect(" closed the connection after 600 bytes\n")?;
@@ -166,67 +98,6 @@ fn a_client_is_two_lines_however_much_it_says() -> Result {
 }
 
 // Few workers, many clients.
-
-#[test]
-fn as_many_clients_as_workers_are_served_while_all_stay() -> Result {
-    let lab = Lab::new();
-    let (_server, addr) = start_server(&lab, NO_TIMEOUT)?;
-    let mut clients = occupy_workers(&lab, addr)?;
-    for client in clients.iter_mut().rev() {
-        echo(client, "still here\n")?;
-    }
-    Ok(())
-}
-
-#[test]
-fn one_client_more_is_not_served_while_they_all_stay() -> Result {
-    let lab = Lab::new();
-    let (mut server, addr) = start_server(&lab, NO_TIMEOUT)?;
-    let mut served = occupy_workers(&lab, addr)?;
-    let mut next = lab.connect("next", addr)?;
-    let local = next.local_addr()?;
-    server.expect(&format!("{local} connected\n"))?;
-    let waiting = "I wait. ".repeat(1000);
-    next.send(&waiting)?;
-    for client in &mut served {
-        echo(client, "still here\n")?;
-    }
-    assert!(next.has_nothing()?, "one client too many was served");
-
-    served.remove(0).close();
-    next.expect(waiting)
-}
-
-#[test]
-fn a_thousand_clients_in_turn_share_the_same_threads() -> Result {
-    let lab = Lab::new();
-    let (server, addr) = start_server(&lab, NO_TIMEOUT)?;
-    for _ in 0..1000 {
-        echo(&mut lab.connect("a", addr)?, "hello\n")?;
-    }
-    good_clients_are_served(&lab, &server, addr)
-}
-
-#[test]
-fn two_hundred_clients_at_once_are_all_served() -> Result {
-    let lab = Lab::new();
-    let (server, addr) = start_server(&lab, NO_TIMEOUT)?;
-    let client = |lab: Lab| {
-        move || -> Result {
-            let mut a = lab.connect("a", addr)?;
-            echo(&mut a, "hello\n")?;
-            a.half_close()?;
-            a.expect_end()
-        }
-    };
-    let clients: Vec<_> = (0..200)
-        .map(|_| thread::spawn(client(lab.clone())))
-        .collect();
-    for client in clients {
-        joined(client)?;
-    }
-    good_clients_are_served(&lab, &server, addr)
-}
 
 /// Four are served, four wait in the queue, and the main thread has one in
 /// its hand, for which there is no room yet.
@@ -245,7 +116,7 @@ fn no_client_is_accepted_while_the_queue_is_full() -> Result {
     let first = clients.remove(0);
     // Time enough to accept one more, if there were room.
     for _ in 0..100 {
-        echo(&mut clients[0], "still here\n")?;
+        clients[0].gets_echo("still here\n")?;
     }
     let gone = first.local_addr()?;
     first.close();
@@ -259,67 +130,21 @@ fn no_client_is_accepted_while_the_queue_is_full() -> Result {
     scene.check()
 }
 
-/// The connections that the kernel has made and no program has accepted.
-#[cfg(target_os = "linux")]
-fn in_the_backlog(addr: SocketAddr) -> Option<usize> {
-    proc::tcp_rows(addr.port())?
-        .into_iter()
-        .find(|row| row.local == addr && row.state == "LISTEN")
-        .map(|row| row.receive_queue)
-}
-
 #[test]
 #[cfg(target_os = "linux")]
 fn clients_beyond_the_queue_wait_in_the_kernels_backlog() -> Result {
     let lab = Lab::new();
     let (server, addr) = start_server(&lab, NO_TIMEOUT)?;
     let mut clients = connect(&lab, addr, WORKERS + QUEUE + 1 + 3)?;
-    lab.wait_until("3 in the backlog", || in_the_backlog(addr) == Some(3))?;
+    lab.wait_until("3 in the backlog", || proc::accept_queue(addr) == Some(3))?;
     for client in &mut clients[..WORKERS] {
-        echo(client, "still here\n")?;
+        client.gets_echo("still here\n")?;
     }
-    assert_eq!(in_the_backlog(addr), Some(3));
+    assert_eq!(proc::accept_queue(addr), Some(3));
     clients.remove(0).close();
-    lab.wait_until("2 in the backlog", || in_the_backlog(addr) == Some(2))?;
+    lab.wait_until("2 in the backlog", || proc::accept_queue(addr) == Some(2))?;
     drop(clients);
-    lab.wait_until("an empty backlog", || in_the_backlog(addr) == Some(0))?;
-    good_clients_are_served(&lab, &server, addr)
-}
-
-/// The backlog is std's, and the limit is in the header.
-#[test]
-#[cfg(target_os = "linux")]
-fn clients_beyond_the_backlog_of_128_try_again_and_are_served() -> Result {
-    const BACKLOG: usize = 128 + 1; // Linux takes one more than was asked for.
-    const BEYOND: usize = 20;
-    let lab = Lab::new();
-    let (server, addr) = start_server(&lab, NO_TIMEOUT)?;
-    let served = occupy_workers(&lab, addr)?;
-    let waiting = connect(&lab, addr, QUEUE + 1)?;
-    lab.wait_until("an empty backlog", || in_the_backlog(addr) == Some(0))?;
-    // In turn: of two that come at once, Linux may finish one only at the
-    // client's end, and then nobody in the table is still trying.
-    let queued = connect(&lab, addr, BACKLOG)?;
-    // A client is connected a little before the kernel has queued it.
-    lab.wait_until("a full backlog", || in_the_backlog(addr) == Some(BACKLOG))?;
-    let client = |lab: Lab| move || echo(&mut lab.connect("a", addr)?, "hi\n");
-    let beyond: Vec<_> = (0..BEYOND)
-        .map(|_| thread::spawn(client(lab.clone())))
-        .collect();
-    lab.wait_until("20 attempts in vain", || {
-        let rows = proc::tcp_rows(addr.port()).unwrap_or_default();
-        let trying =
-            |row: &&proc::TcpRow| row.remote == addr && row.state == "SYN-SENT";
-        rows.iter().filter(trying).count() == BEYOND
-    })?;
-    drop(served);
-    drop(waiting);
-    for mut client in queued {
-        echo(&mut client, "hi\n")?;
-    }
-    for client in beyond {
-        joined(client)?;
-    }
+    lab.wait_until("an empty backlog", || proc::accept_queue(addr) == Some(0))?;
     good_clients_are_served(&lab, &server, addr)
 }
 
@@ -334,7 +159,7 @@ fn sixty_clients_do_not_use_up_thirty_two_descriptors() -> Result {
     let held = WORKERS + QUEUE + 1;
     let clients = connect(&lab, addr, 60)?;
     let wanted = Some(60 - held);
-    lab.wait_until("51 in the backlog", || in_the_backlog(addr) == wanted)?;
+    lab.wait_until("51 in the backlog", || proc::accept_queue(addr) == wanted)?;
     // A client leaves the backlog a little before its descriptor is there.
     let wanted = before.map(|count| count + held);
     lab.wait_until("nine descriptors more", || {
@@ -377,7 +202,7 @@ fn a_client_that_falls_silent_is_closed_after_the_timeout() -> Result {
     let lab = Lab::new();
     let (mut server, addr) = start_server(&lab, "500")?;
     let mut a = lab.connect("a", addr)?;
-    echo(&mut a, "hello\n")?;
+    a.gets_echo("hello\n")?;
     server.expect_error(&timed_out(&a, "500ms")?)?;
     a.expect_end()?;
     good_clients_are_served(&lab, &server, addr)
@@ -427,26 +252,6 @@ fn as_many_idle_clients_as_workers_freeze_it_until_the_timeout() -> Result {
     good_clients_are_served(&lab, &server, addr)
 }
 
-#[test]
-fn clients_that_never_read_lose_their_workers_too() -> Result {
-    let lab = Lab::new();
-    let (mut server, addr) = start_server(&lab, "500")?;
-    let clients = connect(&lab, addr, WORKERS)?;
-    // More than both kernels keep for a connection.
-    let sending: Vec<_> = clients
-        .iter()
-        .map(|client| client.send_in_background(vec![0; 64 << 20], 1 << 16))
-        .collect();
-    for thread in sending {
-        let failure = joined(thread).err().map(|failure| *failure.fault);
-        assert_eq!(failure, Some(Fault::ConnectionReset));
-    }
-    for _ in 0..WORKERS {
-        server.expect_error(": no byte in or out for 500ms, closed\n")?;
-    }
-    good_clients_are_served(&lab, &server, addr)
-}
-
 /// Two idle clients, one after the other, are the clock of this test.
 #[test]
 fn a_client_that_sends_now_and_then_keeps_its_worker() -> Result {
@@ -457,7 +262,7 @@ fn a_client_that_sends_now_and_then_keeps_its_worker() -> Result {
     let stop = Arc::clone(&enough);
     let dripping = thread::spawn(move || {
         while !stop.load(Ordering::SeqCst) {
-            echo(&mut slow, "x")?;
+            slow.gets_echo("x")?;
         }
         slow.half_close()?;
         slow.expect_end()
@@ -480,19 +285,13 @@ fn a_server_that_was_stopped_goes_on_with_its_clients() -> Result {
     let lab = Lab::new();
     let (server, addr) = start_server(&lab, NO_TIMEOUT)?;
     let mut clients = occupy_workers(&lab, addr)?;
-    let pid = server.id().to_string();
-    let stopped = || {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
-        Some(stat.ok()?.rsplit_once(") ")?.1.starts_with('T'))
-    };
-    let signal = |name| Command::new("kill").arg(name).arg(&pid).status();
     for _ in 0..5 {
-        assert!(signal("-STOP").is_ok_and(|status| status.success()));
-        lab.wait_until("be stopped", || stopped() == Some(true))?;
-        assert!(signal("-CONT").is_ok_and(|status| status.success()));
-        lab.wait_until("go on", || stopped() == Some(false))?;
+        server.suspend();
+        server.wait_until_stopped(true)?;
+        server.resume();
+        server.wait_until_stopped(false)?;
         for client in &mut clients {
-            echo(client, "still here\n")?;
+            client.gets_echo("still here\n")?;
         }
     }
     assert_eq!(String::from_utf8_lossy(&server.stderr()), "");
@@ -500,38 +299,6 @@ fn a_server_that_was_stopped_goes_on_with_its_clients() -> Result {
 }
 
 // Attacks.
-
-/// They end the pool of a well-known tutorial, in which a worker that meets
-/// such a client panics.
-#[test]
-fn five_clients_that_connect_and_close_do_nothing() -> Result {
-    let lab = Lab::new();
-    let (mut server, addr) = start_server(&lab, NO_TIMEOUT)?;
-    for _ in 0..5 {
-        lab.connect("a", addr)?.close();
-        server.expect(" closed the connection after 0 bytes\n")?;
-    }
-    good_clients_are_served(&lab, &server, addr)?;
-    assert_eq!(String::from_utf8_lossy(&server.stderr()), "");
-    Ok(())
-}
-
-#[test]
-fn a_client_that_resets_is_one_line_and_costs_no_worker() -> Result {
-    let lab = Lab::new();
-    let (mut server, addr) = start_server(&lab, NO_TIMEOUT)?;
-    for _ in 0..2 * WORKERS {
-        let mut a = lab.connect("a", addr)?;
-        let local = a.local_addr()?;
-        echo(&mut a, "half a mess")?;
-        a.reset()?;
-        let line = server.error_line()?;
-        assert!(line.starts_with(&format!("{local}: ")), "{line}");
-    }
-    good_clients_are_served(&lab, &server, addr)?;
-    assert_eq!(lines(&server.stderr()), 2 * WORKERS);
-    Ok(())
-}
 
 #[test]
 fn clients_that_reset_while_they_wait_cost_no_worker() -> Result {
@@ -552,40 +319,12 @@ fn clients_that_reset_while_they_wait_cost_no_worker() -> Result {
 
 // The machine says no.
 
-#[test]
-#[cfg(target_os = "linux")]
-fn out_of_descriptors_it_serves_again_when_a_client_leaves() -> Result {
-    let lab = Lab::new();
-    let (mut server, addr) = start_server(&lab, NO_TIMEOUT)?;
-    proc::leave_descriptors(server.id(), 2).expect("a soft limit");
-    let mut a = lab.connect("a", addr)?;
-    echo(&mut a, "first\n")?;
-    let mut b = lab.connect("b", addr)?;
-    echo(&mut b, "second\n")?;
-    let mut c = lab.connect("c", addr)?;
-    let beginning = "cannot accept a client, trying again: ";
-    assert!(server.error_line()?.starts_with(beginning));
-    echo(&mut b, "still here\n")?;
-    a.close();
-    echo(&mut c, "at last\n")?;
-    // Said once; and once more, because an accept succeeded between.
-    assert!(server.error_line()?.starts_with(beginning));
-    echo(&mut b, "still here\n")?;
-    assert_eq!(lines(&server.stderr()), 2);
-    let used = proc::cpu_time(server.id()).expect("this is Linux");
-    assert!(used < Duration::from_millis(500), "used {used:?}");
-    Ok(())
-}
-
 /// What Ctrl-C sends. The pool is not dropped, so its queue is not drained.
 #[test]
 #[cfg(target_os = "linux")]
 fn ctrl_c_cuts_off_all_clients() -> Result {
     let lab = Lab::new();
-    // A job in a shell's background ignores SIGINT, and so does what it starts;
-    // these tests may be such a job.
-    let mut command = Command::new("env");
-    command.arg("--default-signal=INT").arg(server_path());
+    let mut command = harness::takes_ctrl_c(server_path());
     command.args(["127.0.0.1:0", NO_TIMEOUT]);
     let mut server = lab.start_command("server", command)?;
     let addr = server.wait_until_listening()?;
@@ -593,9 +332,7 @@ fn ctrl_c_cuts_off_all_clients() -> Result {
     let mut waiting = lab.connect("waiting", addr)?;
     waiting.send("is anybody there?")?;
     server.expect(&format!("{} connected\n", waiting.local_addr()?))?;
-    let pid = server.id().to_string();
-    let status = Command::new("kill").args(["-INT", &pid]).status();
-    assert!(status.is_ok_and(|status| status.success()));
+    server.interrupt();
     assert_eq!(server.exit()?.code(), None, "ended by the signal");
     for client in &mut served {
         client.expect_end()?;
@@ -605,53 +342,25 @@ fn ctrl_c_cuts_off_all_clients() -> Result {
 
 /// No machine has room for a stack of 2 to the power of 60 bytes.
 #[test]
-fn workers_that_cannot_be_started_are_one_clear_message() {
-    let mut command = assert_cmd::Command::new(server_path());
-    command
-        .arg("127.0.0.1:0")
-        .env("RUST_MIN_STACK", (1_u64 << 60).to_string());
-    refused(&mut command)
-        .stderr(contains("cannot start 4 threads: "))
-        .stderr(contains("end other programs"));
+fn workers_that_cannot_be_started_are_one_clear_message() -> Result {
+    let mut command = Command::new(server_path());
+    command.arg("127.0.0.1:0");
+    command.env("RUST_MIN_STACK", (1_u64 << 60).to_string());
+    let said = Lab::new().refusal_of(command)?;
+    assert!(said.contains("cannot start 4 threads: "), "{said}");
+    assert!(said.contains("end other programs"), "{said}");
+    Ok(())
 }
 
 // Arguments.
 
 #[test]
-fn zero_and_nonsense_are_refused_as_a_timeout() {
+fn zero_and_nonsense_are_refused_as_a_timeout() -> Result {
     for millis in ["0", "", "-1", "1.5", "soon", "1s", "١"] {
-        run(&["127.0.0.1:0", millis]).stderr(contains(
-            "[HOST:PORT [TIMEOUT_MS]], a whole number of milliseconds",
-        ));
-    }
-}
-
-#[test]
-fn what_is_not_an_address_is_refused_with_an_example() {
-    for addr in ["", "nonsense", "127.0.0.1", "127.0.0.1:99999", "::1", ":1"] {
-        run(&[addr]).stderr(contains("such as 127.0.0.1:0"));
-    }
-}
-
-#[test]
-fn a_port_in_use_is_refused_with_what_to_do() -> Result {
-    let lab = Lab::new();
-    let (server, addr) = start_server(&lab, NO_TIMEOUT)?;
-    run(&[&addr.to_string()])
-        .stderr(contains(format!("cannot listen on {addr}: ")))
-        .stderr(contains("give a free HOST:PORT"));
-    good_clients_are_served(&lab, &server, addr)
-}
-
-#[test]
-fn a_name_and_an_ipv6_address_work() -> Result {
-    let lab = Lab::new();
-    for addr in ["localhost:0", "[::1]:0"] {
-        let mut server = lab.start("server", server_path(), &[addr])?;
-        let addr = server.wait_until_listening()?;
-        let mut a = lab.connect("a", addr)?;
-        echo(&mut a, "hello\n")?;
-        server.expect_line(&format!("{} connected", a.local_addr()?))?;
+        let args = ["127.0.0.1:0", millis];
+        let said = Lab::new().refusal(server_path(), &args)?;
+        let usage = "[HOST:PORT [TIMEOUT_MS]], a whole number of milliseconds";
+        assert!(said.contains(usage), "{said}");
     }
     Ok(())
 }
@@ -661,7 +370,8 @@ fn a_name_and_an_ipv6_address_work() -> Result {
 /// The system calls of one client with a hundred requests, as strace saw
 /// them; without `futex`, whose number the scheduler decides.
 #[cfg(target_os = "linux")]
-fn system_calls_of_a_client(lab: &Lab, timeout: &[&str]) -> Result<String> {
+fn calls_of_a_client(timeout: &[&str]) -> Result<Vec<Call>> {
+    let lab = Lab::new();
     let mut server = {
         let args = [&["127.0.0.1:0"], timeout].concat();
         lab.start("server", server_path(), &args)?
@@ -675,39 +385,32 @@ fn system_calls_of_a_client(lab: &Lab, timeout: &[&str]) -> Result<String> {
     })?;
     let pid = server.id().to_string();
     let args = ["-f", "-s", "100", "-e", "trace=!futex", "-p", &pid];
-    let mut strace = lab.start("strace", Path::new("strace"), &args)?;
-    strace.expect_error(" attached with 5 threads\n")?;
+    let mut trace = lab.start("strace", Path::new("strace"), &args)?;
+    trace.expect_error(" attached with 5 threads\n")?;
     let mut a = lab.connect("a", addr)?;
     for _ in 0..100 {
-        echo(&mut a, "hello\n")?;
+        a.gets_echo("hello\n")?;
     }
     a.close();
-    strace.expect_error("closed the connection after 600 bytes")?;
-    strace.expect_error("close(")?;
-    Ok(String::from_utf8_lossy(&strace.stderr()).into_owned())
-}
-
-#[test]
-#[cfg(target_os = "linux")]
-#[ignore = "needs strace"]
-fn a_request_is_two_system_calls() -> Result {
-    let calls = system_calls_of_a_client(&Lab::new(), &[])?;
-    // One more read, for the end of the stream.
-    assert_eq!(calls.matches("recvfrom(").count(), 101, "{calls}");
-    assert_eq!(calls.matches("sendto(").count(), 100, "{calls}");
-    Ok(())
+    trace.expect_error("closed the connection after 600 bytes")?;
+    trace.expect_error("close(")?;
+    Ok(strace::calls(&trace.stderr()))
 }
 
 #[test]
 #[cfg(target_os = "linux")]
 #[ignore = "needs strace"]
 fn a_connection_costs_its_lines_and_its_timeouts_and_no_thread() -> Result {
-    let calls = system_calls_of_a_client(&Lab::new(), &[])?;
-    let count = |name| calls.matches(name).count();
-    assert_eq!(count("write(1,"), 2, "{calls}");
-    assert_eq!(count("setsockopt("), 2, "{calls}");
-    assert_eq!(count("clone"), 0, "{calls}");
-    assert_eq!(count("mmap("), 0, "{calls}");
+    let calls = calls_of_a_client(&[])?;
+    let count = |name| calls.iter().filter(|call| call.name == name).count();
+    let lines = calls
+        .iter()
+        .filter(|c| c.name == "write" && c.args[0] == "1");
+    assert_eq!(lines.count(), 2, "{calls:?}");
+    assert_eq!(count("setsockopt"), 2, "{calls:?}");
+    for of_a_thread in ["clone", "clone3", "mmap"] {
+        assert_eq!(count(of_a_thread), 0, "{calls:?}");
+    }
     Ok(())
 }
 
@@ -716,13 +419,14 @@ fn a_connection_costs_its_lines_and_its_timeouts_and_no_thread() -> Result {
 #[ignore = "needs strace"]
 fn the_timeout_is_thirty_seconds_unless_told_otherwise() -> Result {
     for (args, seconds) in [(&[][..], 30), (&["1000"], 1)] {
-        let calls = system_calls_of_a_client(&Lab::new(), args)?;
+        let calls = calls_of_a_client(args)?;
         // Some versions of strace show the structure, some its bytes.
         let shown = [format!("tv_sec={seconds}"), format!("\"\\{seconds:o}\\")];
         for option in ["SO_RCVTIMEO", "SO_SNDTIMEO"] {
-            let line = calls.lines().find(|line| line.contains(option));
-            let line = line.unwrap_or_default();
-            assert!(shown.iter().any(|text| line.contains(text)), "{line}");
+            let sets = |call: &&Call| call.args.concat().contains(option);
+            let call = calls.iter().find(sets).expect(option);
+            let set = shown.iter().any(|text| call.args[3].contains(text));
+            assert!(set, "{call:?}");
         }
     }
     Ok(())

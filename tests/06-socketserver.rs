@@ -12,11 +12,9 @@ use std::thread;
 use std::time::Duration;
 
 use assert_cmd::cargo::cargo_bin;
-#[cfg(target_os = "linux")]
-use harness::proc;
 use harness::{Lab, Peer, Program, Result, Transcript, UdpPeer, root};
-use predicates::prelude::*;
-use predicates::str::contains;
+#[cfg(target_os = "linux")]
+use harness::{proc, strace};
 use socket2::{Domain, Socket, Type};
 use socketserver::{
     Datagram, Handler, Job, ProcessRequest, Sequential, Server, Tcp,
@@ -25,8 +23,6 @@ use socketserver::{
 
 const TCP_CHOICES: [&str; 3] = ["sequential-tcp", "threads-tcp", "pool-tcp"];
 const UDP_CHOICES: [&str; 3] = ["sequential-udp", "threads-udp", "pool-udp"];
-const CHUNK_SIZES: [usize; 6] = [1, 2, 3, 5, 1024, 4096];
-const DATAGRAM_SIZES: [usize; 8] = [0, 1, 2, 3, 5, 1024, 4096, 65_507];
 /// Where, on Linux, no client of another test can have the port that a server
 /// just gave back.
 const ALONE: &str = if cfg!(target_os = "linux") {
@@ -47,19 +43,7 @@ fn choices() -> impl Iterator<Item = &'static str> {
 }
 
 fn start_server(lab: &Lab, choice: &str) -> Result<(Program, SocketAddr)> {
-    let args = ["127.0.0.1:0", choice];
-    let mut server = lab.start("server", server_path(), &args)?;
-    let addr = server.wait_until_listening()?;
-    Ok((server, addr))
-}
-
-/// Runs a program that should end by itself.
-fn run(args: &[&str]) -> assert_cmd::assert::Assert {
-    assert_cmd::Command::new(server_path())
-        .args(args)
-        .env_remove("RUST_BACKTRACE")
-        .timeout(DEADLINE)
-        .assert()
+    lab.start_server(server_path(), &["127.0.0.1:0", choice])
 }
 
 /// A client of either kind.
@@ -949,26 +933,6 @@ fn threads_second_client_is_served_while_the_first_stays() -> Result {
     scene.check()
 }
 
-#[test]
-fn pool_fifth_client_waits_until_one_of_four_leaves() -> Result {
-    let lab = Lab::new();
-    let (mut server, addr) = start_server(&lab, "pool-tcp")?;
-    let mut clients = Vec::new();
-    for _ in 0..4 {
-        clients.push(lab.connect("one of four", addr)?);
-        server.expect(" connected\n")?;
-    }
-    let mut fifth = lab.connect("fifth", addr)?;
-    fifth.send("hello world\n")?;
-    for client in &mut clients {
-        client.send("hello world\n")?;
-        client.expect("hello world\n")?;
-    }
-    assert!(fifth.has_nothing()?);
-    clients.pop();
-    fifth.expect("hello world\n")
-}
-
 fn start_client(lab: &Lab, name: &str, addr: SocketAddr) -> Result<Program> {
     let path = harness::binary("lesson-01-single-client", "client")?;
     lab.start(name, &path, &[&addr.to_string()])
@@ -978,73 +942,7 @@ fn command(addr: SocketAddr, choice: &str) -> String {
     format!("cargo run -p lesson-06-socketserver -- {addr} {choice}")
 }
 
-// The server: every byte, every datagram.
-
-#[test]
-fn every_byte_comes_back_whatever_the_size_of_the_chunks() -> Result {
-    let bytes: Vec<u8> = (0..=u8::MAX).cycle().take(20_000).collect();
-    for choice in TCP_CHOICES {
-        let lab = Lab::new();
-        let (_server, addr) = start_server(&lab, choice)?;
-        for size in CHUNK_SIZES {
-            let mut client = lab.connect("client", addr)?;
-            let sending = client.send_in_background(bytes.clone(), size);
-            client.expect(&bytes)?;
-            sending.join().unwrap()?;
-            client.half_close()?;
-            client.expect_end()?;
-        }
-    }
-    Ok(())
-}
-
-#[test]
-fn datagrams_of_every_size_come_back_whole() -> Result {
-    for choice in UDP_CHOICES {
-        let lab = Lab::new();
-        let (_server, addr) = start_server(&lab, choice)?;
-        let client = lab.udp("client", addr)?;
-        for size in DATAGRAM_SIZES {
-            let bytes: Vec<u8> = (0..=u8::MAX).cycle().take(size).collect();
-            client.send(&bytes)?;
-            client.expect(&bytes)?;
-        }
-    }
-    Ok(())
-}
-
-#[test]
-fn each_of_two_udp_clients_gets_its_own_answers() -> Result {
-    for choice in UDP_CHOICES {
-        let lab = Lab::new();
-        let (_server, addr) = start_server(&lab, choice)?;
-        let (a, b) = (lab.udp("a", addr)?, lab.udp("b", addr)?);
-        a.send("from a")?;
-        b.send("from b")?;
-        b.expect("from b")?;
-        a.expect("from a")?;
-    }
-    Ok(())
-}
-
 // The server: bad clients.
-
-#[test]
-fn a_reset_is_said_and_ends_nothing() -> Result {
-    for choice in TCP_CHOICES {
-        let lab = Lab::new();
-        let (mut server, addr) = start_server(&lab, choice)?;
-        let mut client = lab.connect("client", addr)?;
-        client.send("half a mess")?;
-        client.expect("half a mess")?;
-        let local = client.local_addr()?;
-        client.reset()?;
-        let complaint = server.error_line()?;
-        assert!(complaint.starts_with(&format!("{local}: ")), "{complaint}");
-        good_client_is_served(&lab, choice, addr)?;
-    }
-    Ok(())
-}
 
 /// `eprintln!` panics when it cannot print, as on a disk that is full.
 #[test]
@@ -1089,58 +987,7 @@ fn a_server_whose_complaints_cannot_be_printed_goes_on() -> Result {
     Ok(())
 }
 
-#[test]
-fn udp_clients_that_do_not_wait_for_answers_hinder_nobody() -> Result {
-    for choice in UDP_CHOICES {
-        let lab = Lab::new();
-        let (_server, addr) = start_server(&lab, choice)?;
-        // Made first: later it might get a port that an answer is meant for.
-        let mut good = Client::new(&lab, choice, addr)?;
-        for _ in 0..100 {
-            lab.udp("gone", addr)?.send("no answer, please")?;
-        }
-        says_hello_world(&mut good)?;
-    }
-    Ok(())
-}
-
 // The server: out of descriptors.
-
-/// As with `ulimit -n 32`: the standard three, two sockets, and 27 clients.
-#[test]
-#[cfg(target_os = "linux")]
-fn out_of_descriptors_it_pauses_and_serves_again_when_some_leave() -> Result {
-    const SERVED: usize = 27;
-    let lab = Lab::new();
-    let (mut server, addr) = start_server(&lab, "threads-tcp")?;
-    proc::leave_descriptors(server.id(), SERVED).expect("a soft limit");
-    let mut clients = (0..60)
-        .map(|_| lab.connect("one of 60", addr))
-        .collect::<Result<Vec<_>>>()?;
-    let complaint = server.error_line()?;
-    assert!(complaint.starts_with("cannot get a request, trying again: "));
-    let process = server.id();
-    let cpu_time = || proc::cpu_time(process).expect("this is Linux");
-    let before = cpu_time();
-    lab.wait_until("the accept loop pauses", || {
-        harness::tasks::blocked_in(process)
-            .is_some_and(|(call, _)| call == "clock_nanosleep")
-    })?;
-    assert_eq!(server.error_line()?, complaint, "a line for each try");
-    let used = cpu_time() - before;
-    assert!(used <= Duration::from_millis(50), "used {used:?}");
-
-    while !clients.is_empty() {
-        let rest = clients.split_off(clients.len().min(SERVED));
-        for client in &mut clients {
-            client.send("hello world\n")?;
-            client.expect("hello world\n")?;
-        }
-        clients.into_iter().for_each(Peer::close);
-        clients = rest;
-    }
-    good_client_is_served(&lab, "threads-tcp", addr)
-}
 
 /// The wake-up's socket is made with the listener, or not at all.
 #[test]
@@ -1201,18 +1048,13 @@ fn an_idle_client_holds_up_the_end_for_as_long_as_it_stays() -> Result {
         if choice != "sequential-tcp" {
             server.expect("end of input: ")?;
         }
-        says_hello_world_again(&mut idle)?;
+        idle.gets_echo("hello world\n")?;
         assert!(!server.stdout().ends_with(b"goodbye\n"));
         idle.close();
         server.expect("goodbye\n")?;
         server.expect_exit(0)?;
     }
     Ok(())
-}
-
-fn says_hello_world_again(client: &mut Peer) -> Result {
-    client.send("hello world\n")?;
-    client.expect("hello world\n")
 }
 
 /// A rule without an exception: an input that has ended from the start.
@@ -1248,61 +1090,13 @@ fn what_is_typed_does_not_matter() -> Result {
 // Arguments.
 
 #[test]
-fn a_bad_choice_is_refused_with_all_that_there_are() {
-    for args in [
-        ["127.0.0.1:0", "forking-tcp"].as_slice(),
-        &["127.0.0.1:0", ""],
-    ] {
-        let mut refused = run(args).code(1).stdout("");
-        for choice in choices() {
-            refused = refused.stderr(contains(choice));
-        }
-        refused
-            .stderr(contains("usage: lesson-06-socketserver [HOST:PORT]"))
-            .stderr(contains("panicked").not());
-    }
-}
-
-#[test]
-fn what_is_not_an_address_is_refused_with_an_example() {
-    for addr in ["", "nonsense", "127.0.0.1", "127.0.0.1:99999", "::1", ":1"] {
-        for choice in choices() {
-            run(&[addr, choice])
-                .code(1)
-                .stdout("")
-                .stderr(contains(format!("cannot listen on {addr}: ")))
-                .stderr(contains("such as 127.0.0.1:"))
-                .stderr(contains("panicked").not());
-        }
-    }
-}
-
-#[test]
-fn a_port_in_use_is_refused_with_what_to_do() -> Result {
-    for choice in choices() {
-        let lab = Lab::new();
-        let (_server, addr) = start_server(&lab, choice)?;
-        run(&[&addr.to_string(), choice])
-            .code(1)
-            .stdout("")
-            .stderr(contains(format!("cannot listen on {addr}: ")))
-            .stderr(contains("give a free HOST:PORT"));
-    }
-    Ok(())
-}
-
-#[test]
-fn a_name_and_an_ipv6_address_work() -> Result {
-    for choice in choices() {
-        for addr in ["localhost:0", "[::1]:0"] {
-            let lab = Lab::new();
-            let args = [addr, choice];
-            let mut server = lab.start("server", server_path(), &args)?;
-            let bound = server.wait_until_listening()?;
-            good_client_is_served(&lab, choice, bound)?;
-            server.end_input();
-            server.expect_exit(0)?;
-        }
+fn a_bad_choice_is_refused_with_all_that_there_are() -> Result {
+    for choice in ["forking-tcp", ""] {
+        let args = ["127.0.0.1:0", choice];
+        let said = Lab::new().refusal(server_path(), &args)?;
+        let usage = "usage: lesson-06-socketserver [HOST:PORT]";
+        assert!(said.contains(usage), "{said}");
+        assert!(choices().all(|choice| said.contains(choice)), "{said}");
     }
     Ok(())
 }
@@ -1335,13 +1129,10 @@ fn the_pool_is_that_of_lesson_04() {
 
 /// The system calls of a server with one client and a hundred requests.
 #[cfg(target_os = "linux")]
-fn system_calls(choice: &str) -> Result<String> {
+fn system_calls(choice: &str) -> Result<Vec<strace::Call>> {
     let lab = Lab::new();
-    let mut command = Command::new("strace");
-    command
-        .args(["-f", "-s", "100"])
-        .arg(server_path())
-        .args(["127.0.0.1:0", choice]);
+    let args = ["127.0.0.1:0", choice];
+    let command = strace::command(&[], server_path(), &args);
     let mut server = lab.start_command("server", command)?;
     let addr = server.wait_until_listening()?;
     let mut client = Client::new(&lab, choice, addr)?;
@@ -1354,29 +1145,22 @@ fn system_calls(choice: &str) -> Result<String> {
     }
     server.end_input();
     server.expect_exit(0)?;
-    Ok(String::from_utf8_lossy(&server.stderr()).into_owned())
+    Ok(strace::calls(&server.stderr()))
 }
 
 #[test]
 #[cfg(target_os = "linux")]
 #[ignore = "needs strace"]
-fn a_request_is_two_system_calls_and_a_connection_no_more_than_its_lines()
--> Result {
+fn a_connection_costs_its_lines_and_its_thread_and_no_more() -> Result {
     for choice in choices() {
         let calls = system_calls(choice)?;
-        let count = |name| calls.matches(name).count();
+        let count = |name| calls.iter().filter(|c| c.name == name).count();
         let udp = choice.ends_with("udp");
-        // One more for the end of the stream, or for the wake-up, unless that
-        // came earlier.
-        let reads = if udp { 100..=101 } else { 101..=101 };
-        assert!(reads.contains(&count("recvfrom(")), "{choice}: {calls}");
-        let answers = calls
-            .lines()
-            .filter(|l| l.contains("sendto(") && l.contains("hello world"));
-        assert_eq!(answers.count(), 100, "{choice}: {calls}");
         let lines = if udp { 0 } else { 2 };
+        let printed = |c: &&strace::Call| c.name == "write" && c.args[0] == "1";
         // And the three lines of a server without clients.
-        assert_eq!(count("write(1, "), lines + 3, "{choice}: {calls}");
+        let printed = calls.iter().filter(printed).count();
+        assert_eq!(printed, lines + 3, "{choice}: {calls:?}");
         // The keyboard's, and those that serve.
         let threads = 1 + match choice {
             "threads-tcp" => 1,
@@ -1384,10 +1168,10 @@ fn a_request_is_two_system_calls_and_a_connection_no_more_than_its_lines()
             "pool-tcp" | "pool-udp" => 4,
             _ => 0,
         };
-        let started = count("clone3(") + count("clone(");
-        assert_eq!(started, threads, "{choice}: {calls}");
+        let started = count("clone3") + count("clone");
+        assert_eq!(started, threads, "{choice}: {calls:?}");
         let options = if udp { 0 } else { 1 };
-        assert_eq!(count("setsockopt("), options, "{choice}: {calls}");
+        assert_eq!(count("setsockopt"), options, "{choice}: {calls:?}");
     }
     Ok(())
 }

@@ -18,9 +18,11 @@
 //!
 //! **A claim names its test** in a code span, `FILE::TEST`:
 //! `01-single-client::second_client_waits` is `fn second_client_waits` in
-//! `tests/01-single-client.rs`; a unit test is `PACKAGE/MODULE::TEST`, so that
-//! `04-thread-pool/pool::drop_joins` is in `crates/04-thread-pool/src/pool.rs`
-//! (PACKAGE is the folder's name, MODULE may be a path: `bin/client`).
+//! `tests/01-single-client.rs`, and `servers::no_byte_is_lost` is one that all
+//! servers have to pass, in `tests/servers.rs`; a unit test is
+//! `PACKAGE/MODULE::TEST`, so that `04-thread-pool/pool::drop_joins` is in
+//! `crates/04-thread-pool/src/pool.rs` (PACKAGE is the folder's name, MODULE
+//! may be a path: `bin/client`).
 //!
 //! **Links** go from page to page (`threads.md#a-heading`) or out to the web.
 //! A link to a file outside `docs/` would be dead in the built book: write its
@@ -953,17 +955,18 @@ fn named_test_problems(
 
 /// The file and the name of the test that a code span names, if it does.
 ///
-/// A lesson's stem starts with two digits and `PACKAGE/MODULE` has a slash:
-/// no path of Rust looks like either.
+/// A lesson's stem starts with two digits, `PACKAGE/MODULE` has a slash, and no
+/// module of ours is called `servers` or `workspace`: no path of Rust looks
+/// like these.
 fn named_test(span: &str) -> Option<(String, &str)> {
     static UNIT: LazyLock<Regex> =
         LazyLock::new(|| regex("^([a-z0-9-]+)/([a-z0-9_/-]+)$"));
-    static LESSON: LazyLock<Regex> =
-        LazyLock::new(|| regex("^[0-9]{2}-[a-z0-9-]+$"));
+    static FILE: LazyLock<Regex> =
+        LazyLock::new(|| regex("^([0-9]{2}-[a-z0-9-]+|servers|workspace)$"));
     let (place, name) = span.split_once("::")?;
     if let Some(unit) = UNIT.captures(place) {
         Some((format!("crates/{}/src/{}.rs", &unit[1], &unit[2]), name))
-    } else if LESSON.is_match(place) {
+    } else if FILE.is_match(place) {
         Some((format!("tests/{place}.rs"), name))
     } else {
         None
@@ -1139,13 +1142,22 @@ fn rule_a_test_that_does_not_exist_is_found() {
     let problem = |span: &str| {
         let page = format!("# A\n\nIt does (`{span}`).\n");
         let read = |path: &str| {
-            ["tests/01-a.rs", "crates/04-b/src/pool.rs"]
-                .contains(&path)
-                .then(|| source.to_owned())
+            [
+                "tests/01-a.rs",
+                "tests/servers.rs",
+                "crates/04-b/src/pool.rs",
+            ]
+            .contains(&path)
+            .then(|| source.to_owned())
         };
         named_test_problems("docs/01-a.md", &page, read).join("\n")
     };
-    for good in ["01-a::waits", "04-b/pool::waits", "TcpStream::connect"] {
+    for good in [
+        "01-a::waits",
+        "servers::waits",
+        "04-b/pool::waits",
+        "TcpStream::connect",
+    ] {
         assert_eq!(problem(good), "");
     }
     for (bad, what) in [
