@@ -5,7 +5,8 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::mem;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
-use std::process::{Command, Stdio};
+#[cfg(target_os = "linux")]
+use std::process::Command;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, OnceLock};
 use std::thread;
@@ -1059,20 +1060,17 @@ fn an_idle_client_holds_up_the_end_for_as_long_as_it_stays() -> Result {
 
 /// A rule without an exception: an input that has ended from the start.
 #[test]
-fn a_server_without_an_input_ends_at_once() {
+fn a_server_without_an_input_ends_at_once() -> Result {
+    let lab = Lab::new();
     for choice in choices() {
-        let output = in_time("the server ends", move || {
-            Command::new(server_path())
-                .args(["127.0.0.1:0", choice])
-                .stdin(Stdio::null())
-                .output()
-                .unwrap()
-        });
-        assert!(output.status.success());
-        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(printed.starts_with("listening on 127.0.0.1:"), "{printed}");
-        assert!(printed.ends_with("\ngoodbye\n"), "{printed}");
+        let args = ["127.0.0.1:0", choice];
+        let mut server = lab.start("server", server_path(), &args)?;
+        server.end_input();
+        server.wait_until_listening()?;
+        server.expect("goodbye\n")?;
+        server.expect_exit(0)?;
     }
+    Ok(())
 }
 
 #[test]
