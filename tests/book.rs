@@ -46,6 +46,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use book::Built;
+use harness::root;
 use html5ever::{
     tendril::StrTendril,
     tokenizer::{
@@ -1285,11 +1286,6 @@ fn chapters() -> impl Iterator<Item = &'static Page> {
 
 fn includes_of_the_book() -> impl Iterator<Item = Include> {
     pages().flat_map(|page| includes(&page.path, &page.text))
-}
-
-fn root() -> &'static Path {
-    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    package.ancestors().nth(2).unwrap_or(package)
 }
 
 /// The text of a file, from the root of the repository.

@@ -9,7 +9,7 @@
 //! one of them.
 
 use std::any::Any;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 #[cfg(target_os = "linux")]
 use std::net::Shutdown;
 use std::net::{SocketAddr, UdpSocket};
@@ -154,15 +154,16 @@ impl Server {
 
     /// Its program, built once for all tests, with those of the other rows.
     fn path(&self) -> Result<PathBuf> {
-        static FOLDER: LazyLock<Result<PathBuf>> = LazyLock::new(|| {
+        type Programs = Result<BTreeMap<String, PathBuf>>;
+        static PROGRAMS: LazyLock<Programs> = LazyLock::new(|| {
             let packages: BTreeSet<_> =
                 rows().map(|row| format!("lesson-{}", row.lesson)).collect();
             let packages: Vec<_> =
                 packages.iter().map(|p| p.as_str()).collect();
             harness::binaries(&packages)
         });
-        let file = format!("lesson-{}{}", self.lesson, env::consts::EXE_SUFFIX);
-        FOLDER.clone().map(|folder| folder.join(file))
+        let programs = PROGRAMS.clone()?;
+        Ok(programs[&format!("lesson-{}", self.lesson)].clone())
     }
 
     fn start(&self) -> Result<Running<'_>> {

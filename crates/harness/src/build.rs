@@ -1,29 +1,50 @@
 //! Where the project stands, and the programs of its packages.
 
-use std::collections::BTreeSet;
-use std::env::{self, consts::EXE_SUFFIX};
+use std::collections::BTreeMap;
+use std::env;
+use std::ffi::OsString;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex, PoisonError};
+use std::time::SystemTime;
+use std::{fmt, io};
+
+use serde_json::Value;
 
 use crate::{Fault, Lab, Result};
 
-/// The root of the workspace.
+/// The root of the workspace, where the running program finds it: the folder
+/// may have been renamed or copied since it was compiled.
+///
+/// It is looked for above the package that Cargo runs, then above the current
+/// folder, then above the program. If it is nowhere, it is the current folder.
 pub fn root() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+    static ROOT: LazyLock<PathBuf> = LazyLock::new(|| {
+        let package = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+        let starts =
+            [package, env::current_dir().ok(), env::current_exe().ok()];
+        starts
+            .iter()
+            .flatten()
+            .flat_map(|start| start.ancestors())
+            .find(|folder| folder.join("crates/harness/Cargo.toml").is_file())
+            .map_or_else(|| PathBuf::from("."), Path::to_path_buf)
+    });
+    &ROOT
 }
 
 /// The executable `name` of `package`, built first if it is missing or stale.
 ///
 /// A test gets its own package's programs from Cargo; this is for another
 /// package's, which Cargo would neither build nor refresh. It is built with
-/// the profile and in the target folder of the running test, once a process;
-/// meanwhile other callers wait.
+/// the profile of the running test, once a process; meanwhile other callers
+/// wait.
 ///
 /// # Errors
-/// [`Fault::Io`] with what Cargo said if it does not compile.
+/// [`Fault::Io`] with what Cargo said if it cannot be built.
 pub fn binary(package: &str, name: &str) -> Result<PathBuf> {
-    built(package, "--bin", name)
+    built_once(package, "--bin", name)
 }
 
 /// The example `name` of `package`, built first if it is missing or stale.
@@ -32,81 +53,171 @@ pub fn binary(package: &str, name: &str) -> Result<PathBuf> {
 /// they are for one of its tests. Otherwise as [`binary`].
 ///
 /// # Errors
-/// [`Fault::Io`] with what Cargo said if it does not compile.
+/// [`Fault::Io`] with what Cargo said if it cannot be built.
 pub fn example(package: &str, name: &str) -> Result<PathBuf> {
-    built(package, "--example", name)
+    built_once(package, "--example", name)
 }
 
-fn built(package: &str, kind: &str, name: &str) -> Result<PathBuf> {
-    static BUILT: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+fn built_once(package: &str, kind: &str, name: &str) -> Result<PathBuf> {
+    type Built = BTreeMap<[String; 3], PathBuf>;
+    static BUILT: Mutex<Built> = Mutex::new(BTreeMap::new());
     let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
-    let folder = profile_folder();
-    let file = format!("{name}{EXE_SUFFIX}");
-    let path = match kind {
-        "--example" => folder.join("examples").join(file),
-        _ => folder.join(file),
-    };
-    if !built.contains(&path) {
-        build(&[package], &[kind, name], &folder)?;
-        built.insert(path.clone());
+    let key = [package, kind, name].map(str::to_owned);
+    if let Some(path) = built.get(&key) {
+        return Ok(path.clone());
     }
+    let path = build(package, kind, name, false).map_err(|error| {
+        let wanted = format!("build {kind} {name}");
+        Lab::new().failure("cargo", wanted, Fault::Io(error.to_string()))
+    })?;
+    built.insert(key, path.clone());
     Ok(path)
 }
 
-/// The folder of the programs of `package` (its examples are in `examples`
-/// there), after building what `targets` says in Cargo's words, for example
-/// `["--bin", "server", "--color=always"]`. Unlike [`binary`] it asks Cargo
-/// each time, so that it sees an edit.
-///
-/// # Errors
-/// [`Fault::Io`] with what Cargo said if it does not compile.
-pub fn compile(package: &str, targets: &[&str]) -> Result<PathBuf> {
-    let folder = profile_folder();
-    build(&[package], targets, &folder)?;
-    Ok(folder)
+/// Why there is no program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BuildError {
+    /// The source has errors; these are the compiler's words.
+    NotCompiling(String),
+    /// Cargo itself failed, and the source may be right.
+    Cargo(String),
 }
 
-/// The folder of the programs of `packages`, all built by one start of Cargo,
-/// which is quicker than one for each. As [`compile`] it asks each time.
-///
-/// # Errors
-/// [`Fault::Io`] with what Cargo said if one does not compile.
-pub fn binaries(packages: &[&str]) -> Result<PathBuf> {
-    let folder = profile_folder();
-    build(packages, &["--bins"], &folder)?;
-    Ok(folder)
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotCompiling(said) | Self::Cargo(said) => write!(f, "{said}"),
+        }
+    }
 }
 
-fn build(packages: &[&str], targets: &[&str], folder: &Path) -> Result {
-    let profile = match folder.file_name().and_then(|name| name.to_str()) {
-        Some("debug") | None => "dev",
-        Some(profile) => profile,
-    };
+/// Has Cargo build one target of `package` (`kind` is `--bin` or `--example`)
+/// and gives the path of the program. Unlike [`binary`] it asks Cargo each
+/// time, so that it sees an edit. `colour` is for what the compiler says.
+///
+/// # Errors
+/// [`BuildError`].
+pub fn build(
+    package: &str,
+    kind: &str,
+    name: &str,
+    colour: bool,
+) -> std::result::Result<PathBuf, BuildError> {
+    let targets = ["--package", package, kind, name];
+    let messages = cargo_build(&targets, colour)?;
+    let program = executables(&messages).find(|(built, _)| built == name);
+    program.map(|(_, path)| path).ok_or_else(|| {
+        BuildError::Cargo(format!("cargo built no program {name}"))
+    })
+}
+
+/// The programs of `packages` by name, all built by one start of Cargo, which
+/// is quicker than one for each. It asks Cargo each time, as [`build`] does.
+///
+/// # Errors
+/// [`Fault::Io`] with what Cargo said if one cannot be built.
+pub fn binaries(packages: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
+    let mut targets = vec!["--bins"];
+    targets.extend(packages.iter().flat_map(|name| ["--package", name]));
+    let messages = cargo_build(&targets, false).map_err(|error| {
+        let wanted = format!("build {}", packages.join(", "));
+        Lab::new().failure("cargo", wanted, Fault::Io(error.to_string()))
+    })?;
+    Ok(executables(&messages).collect())
+}
+
+fn cargo_build(
+    targets: &[&str],
+    colour: bool,
+) -> std::result::Result<Vec<Value>, BuildError> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let said = Command::new(cargo)
+    let format = if colour {
+        "--message-format=json-diagnostic-rendered-ansi"
+    } else {
+        "--message-format=json"
+    };
+    let output = Command::new(&cargo)
         .current_dir(root())
         .args(["build", "--quiet"])
-        .args(packages.iter().flat_map(|package| ["--package", package]))
         .args(targets)
-        .args(["--profile", profile, "--target-dir"])
-        .arg(folder.parent().unwrap_or(folder))
-        .output();
-    let fault = match said {
-        Ok(said) if said.status.success() => return Ok(()),
-        Ok(said) => {
-            Fault::Io(String::from_utf8_lossy(&said.stderr).into_owned())
-        }
-        Err(error) => error.into(),
-    };
-    Err(Lab::new().failure(
-        "cargo",
-        format!("build {}", targets.join(" ")),
-        fault,
-    ))
+        .args(["--profile", profile(), format])
+        .output()
+        .map_err(|error| {
+            let cargo = cargo.to_string_lossy();
+            BuildError::Cargo(format!("cannot start {cargo}: {error}"))
+        })?;
+    let messages: Vec<Value> = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect();
+    if output.status.success() {
+        Ok(messages)
+    } else {
+        Err(why_not(&messages, &String::from_utf8_lossy(&output.stderr)))
+    }
 }
 
-/// The folder of the running executable's profile, such as `target/debug`.
-fn profile_folder() -> PathBuf {
+fn executables(messages: &[Value]) -> impl Iterator<Item = (String, PathBuf)> {
+    messages.iter().filter_map(|message| {
+        let name = message["target"]["name"].as_str()?;
+        let path = message["executable"].as_str()?;
+        Some((name.to_owned(), path.into()))
+    })
+}
+
+fn why_not(messages: &[Value], stderr: &str) -> BuildError {
+    let said: Vec<_> = messages.iter().map(|m| &m["message"]).collect();
+    // A message about the source has a code or a place in it; that the disk is
+    // full, or the linker missing, has neither.
+    let about_the_source = said.iter().any(|message| {
+        let has_place = |spans: &Vec<Value>| !spans.is_empty();
+        message["level"] == "error"
+            && (message["code"].is_object()
+                || message["spans"].as_array().is_some_and(has_place))
+    });
+    let rendered: Vec<_> =
+        said.iter().filter_map(|m| m["rendered"].as_str()).collect();
+    let text = format!("{}{stderr}", rendered.concat());
+    if about_the_source {
+        BuildError::NotCompiling(text)
+    } else {
+        BuildError::Cargo(text)
+    }
+}
+
+/// Lets the next build see what `source` says now, whatever its time.
+///
+/// Cargo compares times only: a file that was replaced by an older one counts
+/// as built. The text that was built last is kept beside the running program.
+///
+/// # Errors
+/// The file cannot be read, or its time cannot be set.
+pub fn note_edit(source: &Path) -> io::Result<()> {
+    let text = fs::read(source)?;
+    // Several checkouts may share a folder of programs.
+    let path = source.as_os_str().as_encoded_bytes();
+    let now = [path, b"\n", &text].concat();
+    let mut kept = OsString::from("seen-");
+    kept.push(source.file_name().unwrap_or_default());
+    let kept = target_folder().join(kept);
+    if fs::read(&kept).is_ok_and(|seen| seen == now) {
+        return Ok(());
+    }
+    let file = File::options().write(true).open(source)?;
+    file.set_modified(SystemTime::now())?;
+    fs::write(kept, now)
+}
+
+/// The profile of the running program, from its folder.
+fn profile() -> &'static str {
+    match target_folder().file_name().and_then(|name| name.to_str()) {
+        Some("release") => "release",
+        _ => "dev",
+    }
+}
+
+/// The folder of the running program, such as `target/debug`.
+fn target_folder() -> PathBuf {
     let exe = env::current_exe().unwrap_or_default();
     let folder = exe.parent().unwrap_or(Path::new("."));
     match folder.file_name() {

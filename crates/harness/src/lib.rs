@@ -37,7 +37,9 @@ mod timeline;
 mod transcript;
 mod udp;
 
-pub use build::{binaries, binary, compile, example, root};
+pub use build::{
+    BuildError, binaries, binary, build, example, note_edit, root,
+};
 pub use fault::{Failure, Fault, Result};
 pub use group::kill_all_groups;
 pub use lab::Lab;
