@@ -13,8 +13,8 @@ use std::{env, fs, thread};
 
 use assert_cmd::cargo::cargo_bin;
 use course::{
-    Build, Exercise, Options, Origin, Report, Target, check, exercises, find,
-    section,
+    Build, BuildError, Exercise, Options, Origin, Report, Target, check,
+    exercises, find, section,
 };
 use harness::{Lab, Result, Transcript};
 use predicates::function::function;
@@ -26,6 +26,8 @@ const PATIENT: Duration = Duration::from_secs(20);
 /// What a mistake that ends in silence costs. Twice the usual would be safer
 /// and half of it faster; what comes before must be answered within it.
 const IMPATIENT: Duration = Duration::from_millis(1500);
+/// Less than a slow program takes to start.
+const SHORT: Duration = Duration::from_secs(1);
 /// Most checks of mistakes wait, so more of them run at once than there are
 /// processors.
 const AT_ONCE: usize = 8;
@@ -43,9 +45,21 @@ fn examples() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let build = || {
         course::write_mistakes().unwrap_or_else(|error| panic!("{error:#}"));
-        course::compile(&["--examples"], false).unwrap()
+        let profile = if cfg!(debug_assertions) {
+            "dev"
+        } else {
+            "release"
+        };
+        assert_cmd::Command::new(env!("CARGO"))
+            .current_dir(harness::root())
+            .args(["build", "--quiet", "--package", "exercises"])
+            .args(["--examples", "--profile", profile])
+            .assert()
+            .success();
+        let one = harness::example("exercises", "hostile").unwrap();
+        one.parent().unwrap().to_owned()
     };
-    BUILT.get_or_init(build).join("examples")
+    BUILT.get_or_init(build).clone()
 }
 
 fn path(example: &str) -> OsString {
@@ -146,7 +160,8 @@ fn each_solution_passes_with_20_seeds() {
 fn each_untouched_stub_compiles_fails_and_says_that_it_is_to_do() {
     for exercise in all() {
         if env::var_os("CI").is_some() {
-            assert!(exercise.is_untouched(), "{} is solved", exercise.stub());
+            let (stub, original) = (exercise.stub(), exercise.original());
+            assert!(exercise.is_untouched(), "{stub} is not {original}");
         }
         // A learner's own work is not judged here.
         if !exercise.is_untouched() {
@@ -418,12 +433,31 @@ fn a_failing_accept_ends_neither_the_solution_nor_the_stub_of_exercise_03()
 #[test]
 fn odd_but_correct_programs_pass() {
     let exercise = find("3").unwrap();
-    side_by_side(2, &["byte-by-byte", "late", "talkative"], |mode| {
+    side_by_side(2, &["byte-by-byte", "late", "talkative", "crlf"], |mode| {
         let target = command("odd", &[mode]);
         let report = check(&exercise, &target, options(1, PATIENT));
         let text = shown(&exercise, &report);
         assert!(report.diagnosis.is_none(), "{text}");
     });
+}
+
+#[test]
+fn a_program_may_be_slow_to_start() {
+    let exercise = find("3").unwrap();
+    let target = command("odd", &["slow-start"]);
+    let report = check(&exercise, &target, options(1, SHORT));
+    let text = shown(&exercise, &report);
+    assert!(!text.contains("says nothing"), "{text}");
+    assert!(report.passed.contains(&COMMON_STEPS[0]), "{text}");
+}
+
+#[test]
+fn the_end_of_a_udp_server_ends_the_wait_for_its_answer() {
+    let exercise = find("5").unwrap();
+    let target = example("mistake-05-udp-empty-datagram-is-eof");
+    let report = check(&exercise, &target, options(1, PATIENT));
+    assert_eq!(id(&report), Some("empty-datagram-is-eof"));
+    assert!(report.took < PATIENT, "{:?}", report.took);
 }
 
 #[test]
@@ -503,10 +537,8 @@ fn a_near_miss_does_not_get_the_name_of_another_mistake() {
 #[test]
 fn a_program_that_does_not_compile_is_said_to_be_so() {
     let exercise = find("3").unwrap();
-    let targets = ["--example", "no-such-example"];
-    let said = course::compile(&targets, false).unwrap_err();
-    assert!(said.contains("no-such-example"), "{said}");
-    let build = Build::NotCompiling(said.clone());
+    let said = "error: expected one of `!` or `.`".to_owned();
+    let build = Build::Failed(BuildError::NotCompiling(said.clone()));
     let text = course::show(&exercise, &build);
     let text = anstream::adapter::strip_str(&text).to_string();
     let section = section("contract", "does-not-compile").unwrap();
@@ -633,8 +665,212 @@ fn cargo_test_leaves_out_the_stubs_and_nothing_else() {
 
 fn course() -> assert_cmd::Command {
     let mut command = assert_cmd::Command::new(cargo_bin!("course"));
-    command.timeout(3 * PATIENT);
+    // Editors and CI set it, and one sentence stays one sentence.
+    command.timeout(3 * PATIENT).env("RUST_BACKTRACE", "1");
     command
+}
+
+/// A checkout with one exercise that can be built, in a folder of its own.
+struct Checkout {
+    folder: PathBuf,
+}
+
+impl Checkout {
+    fn new(name: &str) -> Self {
+        let folder =
+            env::temp_dir().join(format!("{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        for path in [
+            "docs/exercises",
+            "crates/harness",
+            "crates/exercises/src/bin",
+            "crates/exercises/stubs",
+        ] {
+            fs::create_dir_all(folder.join(path)).unwrap();
+        }
+        let checkout = Self { folder };
+        checkout.write("Cargo.toml", WORKSPACE);
+        checkout.write("crates/harness/Cargo.toml", "");
+        checkout.write("crates/exercises/Cargo.toml", PACKAGE);
+        for file in ["05-udp.md", "contract.md"] {
+            checkout.copy(&format!("docs/exercises/{file}"));
+        }
+        checkout.copy(&find("5").unwrap().stub());
+        checkout.copy(&find("5").unwrap().original());
+        checkout
+    }
+
+    fn write(&self, file: &str, text: &str) {
+        fs::write(self.folder.join(file), text).unwrap();
+    }
+
+    fn copy(&self, file: &str) {
+        let text = fs::read_to_string(harness::root().join(file)).unwrap();
+        self.write(file, &text);
+    }
+
+    /// Puts `text` in place of the stub, with the time of a file from long ago.
+    fn replace_stub_by_an_old_file(&self, text: &str) {
+        let stub = self.folder.join(find("5").unwrap().stub());
+        fs::write(&stub, text).unwrap();
+        let file = fs::File::options().write(true).open(&stub).unwrap();
+        file.set_modified(std::time::SystemTime::UNIX_EPOCH)
+            .unwrap();
+    }
+
+    /// The checker, as its program in this folder would run: it finds the
+    /// folder by the current one here, as Cargo does not start it.
+    fn course(&self) -> assert_cmd::Command {
+        let mut command = course();
+        command
+            .current_dir(&self.folder)
+            .env_remove("CARGO_MANIFEST_DIR")
+            .env("CARGO_NET_OFFLINE", "true")
+            .env("CARGO_TARGET_DIR", self.folder.join("target"));
+        command
+    }
+}
+
+impl Drop for Checkout {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+const WORKSPACE: &str =
+    "[workspace]\nmembers = [\"crates/exercises\"]\nresolver = \"3\"\n";
+const PACKAGE: &str = "[package]\nname = \"exercises\"\nversion = \"0.1.0\"\nedition = \"2024\"\n";
+
+#[test]
+fn what_is_judged_is_what_the_file_says_in_the_folder_it_is_in() {
+    let mut checkout = Checkout::new("judged");
+    let right = root_file("crates/exercises/examples/05-udp.rs");
+    let wrong = right.replace(".rev()", "");
+
+    checkout.replace_stub_by_an_old_file(&right);
+    checkout.course().args(["check", "5"]).assert().success();
+    // Replaced by a file that is older than what was built.
+    checkout.replace_stub_by_an_old_file(&wrong);
+    checkout.course().args(["check", "5"]).assert().code(1);
+    checkout.replace_stub_by_an_old_file(&right);
+    checkout.course().args(["check", "5"]).assert().success();
+
+    // Renamed, with all that was built.
+    let renamed = checkout.folder.with_extension("renamed");
+    let _ = fs::remove_dir_all(&renamed);
+    fs::rename(&checkout.folder, &renamed).unwrap();
+    checkout.folder = renamed;
+    checkout.course().args(["check", "5"]).assert().success();
+    checkout.replace_stub_by_an_old_file(&wrong);
+    checkout.course().args(["check", "5"]).assert().code(1);
+
+    // Another copy shares the folder of what is built.
+    let other = Checkout::new("other");
+    other.replace_stub_by_an_old_file(&right);
+    for _ in 0..2 {
+        for (checkout, code) in [(&other, 0), (&checkout, 1)] {
+            checkout
+                .course()
+                .env("CARGO_TARGET_DIR", other.folder.join("target"))
+                .args(["check", "5"])
+                .assert()
+                .code(code);
+        }
+    }
+
+    // A target of one's own puts the program elsewhere.
+    let version = std::process::Command::new("rustc")
+        .arg("-vV")
+        .output()
+        .unwrap();
+    let version = String::from_utf8_lossy(&version.stdout).into_owned();
+    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
+    other
+        .course()
+        .env("CARGO_BUILD_TARGET", host.unwrap())
+        .args(["check", "5"])
+        .assert()
+        .success();
+}
+
+#[test]
+fn what_cargo_cannot_do_is_not_the_learners_fault() {
+    let checkout = Checkout::new("cargo");
+    let is_not_judged = |cargo: &str| {
+        let said = contains("The checker could not run cargo:");
+        checkout
+            .course()
+            .args(["check", "5"])
+            .env("CARGO", cargo)
+            .assert()
+            .code(3)
+            .stdout(said.and(contains("FAILED").not()));
+    };
+    is_not_judged("no-such-cargo");
+    checkout.write("crates/exercises/Cargo.toml", "what is this");
+    is_not_judged(env!("CARGO"));
+    // A crate that is not there, and no network.
+    let dependency =
+        format!("{PACKAGE}[dependencies]\nno-such-crate = \"1\"\n");
+    checkout.write("crates/exercises/Cargo.toml", &dependency);
+    is_not_judged(env!("CARGO"));
+    checkout.write("crates/exercises/Cargo.toml", PACKAGE);
+    checkout.replace_stub_by_an_old_file("fn main() { nothing }");
+    checkout
+        .course()
+        .args(["check", "5"])
+        .assert()
+        .code(1)
+        .stdout(contains("FAILED  it compiles").and(contains("E0425")));
+}
+
+#[test]
+fn a_spare_file_beside_the_stubs_is_named_once_and_left_alone() {
+    let checkout = Checkout::new("spare");
+    let spare = ["05-udp-old.rs", "04-thread-pool (1).rs"]
+        .map(|file| format!("crates/exercises/src/bin/{file}"));
+    for file in &spare {
+        checkout.write(file, "no program at all");
+    }
+    checkout
+        .course()
+        .assert()
+        .success()
+        .stdout(function(|text: &str| {
+            spare.iter().all(|file| text.matches(file).count() == 1)
+        }));
+    let right = root_file("crates/exercises/examples/05-udp.rs");
+    checkout.replace_stub_by_an_old_file(&right);
+    checkout.course().args(["check", "5"]).assert().success();
+    checkout.course().arg("report").assert().success();
+}
+
+fn root_file(file: &str) -> String {
+    fs::read_to_string(harness::root().join(file)).unwrap()
+}
+
+#[test]
+fn a_remark_about_a_todo_does_not_make_a_stub_to_do() {
+    let checkout = Checkout::new("remark");
+    let state = |word: &str| {
+        checkout
+            .course()
+            .assert()
+            .success()
+            .stdout(function(|text: &str| {
+                let line = text.lines().find(|line| line.starts_with("05-udp"));
+                line.is_some_and(|line| line.ends_with(word))
+            }));
+    };
+    state("to do");
+    let right = root_file("crates/exercises/examples/05-udp.rs");
+    let remark = "    let _ = 1; // was todo!(\"serve\")\n    loop {";
+    checkout.replace_stub_by_an_old_file(&right.replace("    loop {", remark));
+    state("passes");
+    // Begun, and something is left to do.
+    let begun = root_file(&find("5").unwrap().original());
+    checkout.replace_stub_by_an_old_file(&format!("{begun}\n// begun\n"));
+    state("to do");
 }
 
 #[test]

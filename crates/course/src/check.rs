@@ -19,6 +19,9 @@ use crate::{Exercise, Mistake};
 const PROGRAM: &str = "program";
 /// A program that prints more is stopped; it is more than anybody reads.
 const OUTPUT_LIMIT: usize = 4 << 20;
+/// So many timeouts may pass before the first line: a virtual machine starts, a
+/// scanner of viruses looks at the program, the machine is busy.
+const START: u32 = 5;
 /// A connection may end a moment before its program does.
 const MOMENT: Duration = Duration::from_millis(300);
 /// What a client takes that takes little, in bytes (Linux doubles it).
@@ -244,7 +247,11 @@ impl Check {
     }
 
     pub(crate) fn udp(&self, name: &str) -> harness::Result<UdpPeer> {
-        self.lab.udp(name, self.addr)
+        let mut client = self.lab.udp(name, self.addr)?;
+        if let Some(program) = &self.program {
+            client.depend_on(program.ending());
+        }
+        Ok(client)
     }
 
     /// The program, if the checker started it.
@@ -268,10 +275,12 @@ impl Check {
     /// Starts the program on `addr`, and waits until it says that it listens.
     pub(crate) fn start(&mut self, addr: &str) -> Result {
         let program = self.program.insert(self.spawn(PROGRAM, addr)?);
+        program.set_timeout(self.lab.timeout() * START);
         let heard = program.wait_until_listening().map_err(|failure| Failure {
             wanted: "print `listening on IP:PORT` first".to_owned(),
             ..failure
         });
+        program.set_timeout(self.lab.timeout());
         let any = SocketAddr::new(self.ip, 0);
         let asked: SocketAddr = addr.parse().unwrap_or(any);
         let said = heard

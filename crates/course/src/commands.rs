@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use anstream::{eprintln, print, println};
 use anyhow::{Context, Result, bail};
-use course::{Build, Exercise, Options, Target, build_and_check};
+use course::{Build, BuildError, Exercise, Options, Target, build_and_check};
 use serde_json::json;
 
 /// How often the watched files are looked at. Events of the file system would
@@ -20,6 +20,8 @@ use serde_json::json;
 const LOOK: Duration = Duration::from_millis(300);
 /// What a shell says of a program that Ctrl-C has ended.
 const INTERRUPTED: i32 = 130;
+/// The exit code of a check that says nothing about the program.
+const NOT_CHECKED: u8 = 3;
 
 pub fn list() -> Result<ExitCode> {
     stop_on_ctrl_c(INTERRUPTED)?;
@@ -49,6 +51,9 @@ pub fn list() -> Result<ExitCode> {
         }
     }
     println!();
+    for file in course::spare_files()? {
+        println!("{file} is no exercise, and is left alone.");
+    }
     match next.and_then(|exercise| Some((exercise, exercise.number()?))) {
         None => println!("All exercises pass. What will you build next?"),
         Some((exercise, number)) => {
@@ -104,10 +109,10 @@ fn one_check(
         None => build_and_check(exercise, options, stderr().is_terminal()),
     };
     print!("{}", course::show(exercise, &build));
-    if build.passes() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
+    match build {
+        Build::Failed(BuildError::Cargo(_)) => ExitCode::from(NOT_CHECKED),
+        build if build.passes() => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
     }
 }
 
@@ -125,6 +130,10 @@ pub fn watch(
     let target = target_of(command);
     let interrupted = ctrl_c()?;
     loop {
+        // Here, because it may change the file's time: that is no save.
+        if target.is_none() {
+            let _ = exercise.note_edit();
+        }
         let before = stamps(&files);
         if stdout().is_terminal() {
             print!("\x1b[2J\x1b[3J\x1b[H");
@@ -220,7 +229,10 @@ pub fn demo(
     };
     course::write_mistakes()?;
     println!("{}\n\n{}", mistake.file(), mistake.coloured()?);
-    let target = mistake.build().map_err(anyhow::Error::msg)?;
+    let target = match mistake.build() {
+        Ok(target) => target,
+        Err(error) => bail!("{} cannot be built:\n{error}", mistake.file()),
+    };
     one_check(&exercise, Some(&target), options);
     Ok(ExitCode::SUCCESS)
 }
@@ -251,8 +263,8 @@ pub fn report(markdown: bool, options: Options) -> Result<ExitCode> {
     let tests: Vec<_> = all()
         .map(|(exercise, build)| {
             let (status, message, output) = match build {
-                Build::NotCompiling(said) => {
-                    ("error", Some(plain(build)), Some(said.clone()))
+                Build::Failed(error) => {
+                    ("error", Some(plain(build)), Some(error.to_string()))
                 }
                 Build::Checked(_) if build.passes() => ("pass", None, None),
                 Build::Checked(_) => {

@@ -5,14 +5,17 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
+use harness::BuildError;
 
 use crate::check::{self, Check, Options, Origin, Report, Target};
 use crate::diagnosis;
 use crate::mistake::{self, Mistake};
 use crate::{page, scripts};
 
-const PACKAGE: &str = "exercises";
+pub(crate) const PACKAGE: &str = "exercises";
 const STUBS: &str = "crates/exercises/src/bin";
+/// Copies of the stubs that nobody edits.
+const ORIGINALS: &str = "crates/exercises/stubs";
 /// What comes after a pass of a program of the learner's own making.
 const ELSEWHERE: &str =
     "cargo course (it lists the Rust stubs only, not this program)";
@@ -27,8 +30,8 @@ pub struct Exercise {
 
 /// What became of a learner's file.
 pub enum Build {
-    /// It does not compile; this is what Cargo said.
-    NotCompiling(String),
+    /// There is no program to check.
+    Failed(BuildError),
     /// It was checked.
     Checked(Box<Report>),
 }
@@ -37,7 +40,7 @@ impl Build {
     /// True if nothing went wrong.
     pub fn passes(&self) -> bool {
         match self {
-            Self::NotCompiling(_) => false,
+            Self::Failed(_) => false,
             Self::Checked(report) => report.diagnosis.is_none(),
         }
     }
@@ -53,23 +56,35 @@ pub fn build_and_check(
         Ok(target) => {
             Build::Checked(check::check(exercise, &target, options).into())
         }
-        Err(said) => Build::NotCompiling(said),
+        Err(error) => Build::Failed(error),
     }
 }
 
-/// All exercises, in the order of the lessons: each stub is one.
+/// All exercises, in the order of the lessons: each stub with a script is one.
 ///
 /// # Errors
-/// If the folder of the stubs cannot be read, or a stub has no script.
+/// If the folder of the stubs cannot be read.
 pub fn exercises() -> Result<Vec<Exercise>> {
-    names(STUBS, "rs")?
+    let exercise = |stem: String| {
+        let script = scripts::of(&stem)?;
+        Some(Exercise { stem, script })
+    };
+    Ok(names(STUBS, "rs")?
         .into_iter()
-        .map(|stem| {
-            let script = scripts::of(&stem)
-                .with_context(|| format!("no script checks {stem}"))?;
-            Ok(Exercise { stem, script })
-        })
-        .collect()
+        .filter_map(exercise)
+        .collect())
+}
+
+/// The files beside the stubs that are none, from the root of the repository:
+/// a copy of an older try, for instance. Nothing is done with them.
+///
+/// # Errors
+/// If the folder of the stubs cannot be read.
+pub fn spare_files() -> Result<Vec<String>> {
+    let spare = names(STUBS, "rs")?
+        .into_iter()
+        .filter(|stem| scripts::of(stem).is_none());
+    Ok(spare.map(|stem| format!("{STUBS}/{stem}.rs")).collect())
 }
 
 /// The exercise with that number or name: `3`, `03`, `03-threaded`.
@@ -127,24 +142,44 @@ impl Exercise {
         subject.unwrap_or(&title).to_owned()
     }
 
-    /// True if the file still has a `todo!` outside of its comments.
+    /// The stub as it came, from the root of the repository.
+    pub fn original(&self) -> String {
+        format!("{ORIGINALS}/{}.rs", self.stem)
+    }
+
+    /// True if the stub is as it came.
     pub fn is_untouched(&self) -> bool {
-        let path = harness::root().join(self.stub());
-        fs::read_to_string(path)
-            .unwrap_or_default()
-            .lines()
-            .any(|line| {
-                !line.trim_start().starts_with("//") && line.contains("todo!(")
-            })
+        let text = |file| fs::read_to_string(harness::root().join(file));
+        // A checkout on Windows may end its lines with CR LF.
+        let lines = |text: String| text.replace('\r', "");
+        let original = text(self.original()).map(lines);
+        original.is_ok_and(|original| {
+            text(self.stub())
+                .map(lines)
+                .is_ok_and(|stub| stub == original)
+        })
     }
 
     /// Builds what the learner wrote.
     ///
     /// # Errors
-    /// What Cargo said, if it does not compile.
-    pub fn build(&self, colour: bool) -> Result<Target, String> {
-        let path = compile(&["--bin", &self.stem], colour)?;
-        Ok(target(path.join(&self.stem), Origin::Stub))
+    /// [`BuildError`].
+    pub fn build(&self, colour: bool) -> Result<Target, BuildError> {
+        self.note_edit()?;
+        let path = harness::build(PACKAGE, "--bin", &self.stem, colour)?;
+        Ok(target(path, Origin::Stub))
+    }
+
+    /// Lets the next build see what the stub says now, even if it was replaced
+    /// by an older file.
+    ///
+    /// # Errors
+    /// The file cannot be read, or its time cannot be set.
+    pub fn note_edit(&self) -> Result<(), BuildError> {
+        let stub = self.stub();
+        harness::note_edit(&harness::root().join(&stub)).map_err(|error| {
+            BuildError::Cargo(format!("cannot use {stub}: {error}\n"))
+        })
     }
 
     /// Its typical mistakes; none if there is no folder of them.
@@ -156,29 +191,9 @@ impl Exercise {
     }
 }
 
-/// Has Cargo build `targets` of the exercises; gives the folder of programs.
-///
-/// # Errors
-/// What Cargo said, if they do not compile.
-pub fn compile(targets: &[&str], colour: bool) -> Result<PathBuf, String> {
-    let colour = if colour {
-        "--color=always"
-    } else {
-        "--color=never"
-    };
-    let mut words = targets.to_vec();
-    words.push(colour);
-    harness::compile(PACKAGE, &words).map_err(|failure| match *failure.fault {
-        harness::Fault::Io(said) => said,
-        other => other.to_string(),
-    })
-}
-
 pub(crate) fn target(path: PathBuf, origin: Origin) -> Target {
-    let mut path = path.into_os_string();
-    path.push(std::env::consts::EXE_SUFFIX);
     Target::Program {
-        words: vec![path],
+        words: vec![path.into()],
         origin,
     }
 }

@@ -16,8 +16,9 @@ mod show;
 pub use check::{Options, Origin, Report, Skipped, Target, check};
 pub use diagnosis::Diagnosis;
 pub use exercise::{
-    Build, Exercise, build_and_check, compile, exercises, find,
+    Build, Exercise, build_and_check, exercises, find, spare_files,
 };
+pub use harness::BuildError;
 pub use mistake::{Mistake, write_mistakes};
 pub use page::{Section, section};
 pub use show::{show, state, summary};

@@ -34,7 +34,8 @@ Examples:
 enum Action {
     /// Build an exercise, check it, and explain what goes wrong
     ///
-    /// The exit code is 0 if it passes and 1 if it does not.
+    /// The exit code is 0 if it passes and 1 if it does not; it is 3 if
+    /// nothing was checked, because cargo could not be run.
     Check(Checked),
     /// Check again each time that the file is saved, until Ctrl-C
     ///

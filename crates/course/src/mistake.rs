@@ -8,8 +8,9 @@ use std::{env, fs, process};
 
 use anyhow::{Context, Result, bail};
 use diffy::{DiffOptions, Line, Patch, PatchFormatter};
+use harness::BuildError;
 
-use crate::exercise::{EXAMPLES, compile, exercises, names, target};
+use crate::exercise::{EXAMPLES, PACKAGE, exercises, names, target};
 use crate::{Origin, Target};
 
 /// A folder for each exercise, in it a file for each mistake.
@@ -63,11 +64,10 @@ impl Mistake {
     /// Builds its program.
     ///
     /// # Errors
-    /// What Cargo said, if it does not compile.
-    pub fn build(&self) -> Result<Target, String> {
+    /// [`BuildError`].
+    pub fn build(&self) -> Result<Target, BuildError> {
         let example = self.example();
-        let folder = compile(&["--example", &example], false)?;
-        let path = folder.join("examples").join(example);
+        let path = harness::build(PACKAGE, "--example", &example, false)?;
         Ok(target(path, Origin::Mistake(self.clone())))
     }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use anstyle::{AnsiColor, Style};
-use harness::{Event, Fault, What, quote};
+use harness::{BuildError, Event, Fault, What, quote};
 use textwrap::WordSplitter;
 use textwrap::core::{Word, display_width};
 
@@ -22,6 +22,8 @@ const EVENTS: usize = 24;
 const LAST_WORDS: usize = 12;
 const COMPLAINTS: usize = 4;
 
+const COULD_NOT_RUN: &str = "The checker could not run cargo:";
+
 const GOOD: Style = AnsiColor::Green.on_default().bold();
 const BAD: Style = AnsiColor::Red.on_default().bold();
 const HEAD: Style = Style::new().bold();
@@ -32,7 +34,7 @@ const FAINT: Style = Style::new().dimmed();
 pub fn show(exercise: &Exercise, build: &Build) -> String {
     let mut out = String::new();
     match build {
-        Build::NotCompiling(said) => not_compiling(&mut out, exercise, said),
+        Build::Failed(error) => not_built(&mut out, exercise, error),
         Build::Checked(report) => {
             head(&mut out, exercise, report);
             match &report.diagnosis {
@@ -49,19 +51,33 @@ pub fn show(exercise: &Exercise, build: &Build) -> String {
 /// One or two words for the list; `None` is a stub that nobody has touched.
 pub fn state(build: Option<&Build>) -> String {
     match build {
+        Some(Build::Checked(report)) if is_to_do(report) => state(None),
         None => format!("{FAINT}to do{FAINT:#}"),
-        Some(Build::NotCompiling(_)) => {
+        Some(Build::Failed(BuildError::NotCompiling(_))) => {
             format!("{BAD}does not compile{BAD:#}")
+        }
+        Some(Build::Failed(BuildError::Cargo(_))) => {
+            format!("{BAD}not checked{BAD:#} (the checker could not run cargo)")
         }
         Some(build) if build.passes() => format!("{GOOD}passes{GOOD:#}"),
         Some(_) => format!("{BAD}fails{BAD:#}"),
     }
 }
 
+fn is_to_do(report: &Report) -> bool {
+    let section = report.diagnosis.as_ref().and_then(|d| d.section.as_ref());
+    section.is_some_and(|(_, id)| *id == "still-to-do")
+}
+
 /// One line: nothing for a pass; else the step, and what is known.
 pub fn summary(build: &Build) -> String {
     match build {
-        Build::NotCompiling(_) => "does-not-compile".to_owned(),
+        Build::Failed(BuildError::NotCompiling(_)) => {
+            "does-not-compile".to_owned()
+        }
+        Build::Failed(BuildError::Cargo(said)) => {
+            format!("not checked: {COULD_NOT_RUN} {}", said.trim())
+        }
         Build::Checked(report) => match &report.diagnosis {
             None => String::new(),
             Some(diagnosis) => {
@@ -72,7 +88,19 @@ pub fn summary(build: &Build) -> String {
     }
 }
 
-fn not_compiling(out: &mut String, exercise: &Exercise, said: &str) {
+fn not_built(out: &mut String, exercise: &Exercise, error: &BuildError) {
+    let said = match error {
+        BuildError::NotCompiling(said) => said,
+        BuildError::Cargo(said) => {
+            let _ = writeln!(out, "{COULD_NOT_RUN}\n\n{}\n", said.trim_end());
+            let _ = writeln!(
+                out,
+                "Your program was not judged. Mend what cargo complains of, \
+                 and check again."
+            );
+            return;
+        }
+    };
     let id = "does-not-compile";
     let _ = writeln!(out, "{said}");
     let _ = writeln!(out, "{HEAD}{}{HEAD:#}\n", exercise.title());

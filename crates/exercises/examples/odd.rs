@@ -1,7 +1,8 @@
 //! Exercise 03, solved in odd ways, and right: `odd MODE HOST:PORT`.
 //!
 //! `byte-by-byte` writes each answer one byte at a time, `late` thinks before
-//! each answer, `talkative` prints what it does.
+//! each answer, `talkative` prints what it does, `crlf` ends what it prints as
+//! programs on Windows do, `slow-start` takes a while before it listens.
 
 use std::collections::HashMap;
 use std::env;
@@ -18,8 +19,13 @@ fn main() -> io::Result<()> {
     let [mode, addr] = args.as_slice() else {
         return Err(Error::other("usage: odd MODE HOST:PORT"));
     };
+    if mode == "slow-start" {
+        thread::sleep(Duration::from_millis(1500));
+    }
     let listener = TcpListener::bind(addr)?;
-    println!("listening on {}", listener.local_addr()?);
+    let end = if mode == "crlf" { "\r\n" } else { "\n" };
+    print!("listening on {}{end}", listener.local_addr()?);
+    io::stdout().flush()?;
     for stream in listener.incoming() {
         let (stream, mode) = (stream?, mode.clone());
         thread::Builder::new().spawn(move || serve(&stream, &mode))?;
@@ -41,11 +47,12 @@ fn serve(mut stream: &TcpStream, mode: &str) -> io::Result<()> {
                 thread::sleep(Duration::from_millis(1));
                 stream.write_all(answer.as_bytes())?;
             }
-            _ => {
+            "talkative" => {
                 print!("{answer}");
                 eprint!("{answer}");
                 stream.write_all(answer.as_bytes())?;
             }
+            _ => stream.write_all(answer.as_bytes())?,
         }
     }
     Ok(())

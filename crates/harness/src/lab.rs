@@ -47,6 +47,11 @@ impl Lab {
         Self { timeout, ..self }
     }
 
+    /// How long each wait may take.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// The same lab, in which a program that prints more than `bytes` on one
     /// of its two outputs is said to flood (64 MiB otherwise).
     pub fn with_output_limit(self, bytes: usize) -> Self {

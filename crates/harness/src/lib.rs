@@ -45,7 +45,7 @@ pub use group::kill_all_groups;
 pub use lab::Lab;
 pub use listener::Listener;
 pub use peer::Peer;
-pub use program::{Program, takes_ctrl_c};
+pub use program::{Ending, Program, takes_ctrl_c};
 pub use server::{bytes, can_open, joined, lines};
 pub use timeline::{Event, Timeline, What, quote};
 pub use transcript::Transcript;

@@ -6,7 +6,7 @@ use std::process::{ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use shared_child::SharedChild;
 
@@ -24,6 +24,16 @@ pub struct Program {
     input: Option<Sender<Vec<u8>>>,
     observed: Arc<Observed>,
     group: Option<Group>,
+}
+
+/// Tells whether a program has ended.
+pub struct Ending(Arc<Observed>);
+
+impl Ending {
+    /// As [`Program::is_over`].
+    pub(crate) fn is_over(&self) -> bool {
+        self.0.lock().ended()
+    }
 }
 
 /// What the threads that read the program's outputs, and the one that waits
@@ -191,6 +201,16 @@ impl Program {
         self.child.id()
     }
 
+    /// From now on each of its waits may take `timeout`.
+    pub fn set_timeout(&mut self, timeout: Duration) {
+        self.lab.timeout = timeout;
+    }
+
+    /// Tells whether it has ended, wherever the program itself is by then.
+    pub fn ending(&self) -> Ending {
+        Ending(Arc::clone(&self.observed))
+    }
+
     /// Waits for the line `listening on IP:PORT`, and gives that address.
     ///
     /// # Errors
@@ -222,12 +242,19 @@ impl Program {
         self.take(Pipe::Stderr, text, format!("print on stderr {text:?}"))
     }
 
-    /// Waits for the next whole line on standard output.
+    /// Waits for the next whole line on standard output. A `\r` before its
+    /// newline is a part of the line's end, as many languages print it on
+    /// Windows.
     ///
     /// # Errors
     /// As for [`Program::expect`].
     pub fn line(&mut self) -> Result<String> {
-        self.take(Pipe::Stdout, "\n", "print a line".to_owned())
+        let mut line =
+            self.take(Pipe::Stdout, "\n", "print a line".to_owned())?;
+        if line.ends_with('\r') {
+            line.pop();
+        }
+        Ok(line)
     }
 
     /// Waits for the next line on standard output, which must be `wanted`.

@@ -2,19 +2,22 @@
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::peer::{or_timed_out, time_left};
-use crate::{Failure, Fault, Lab, Result, What};
+use crate::{Ending, Failure, Fault, Lab, Result, What};
 
 /// More than a datagram can carry (65,507 bytes over IPv4).
 const BUFFER_SIZE: usize = 64 << 10;
+/// How often a wait looks whether the server has ended.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// A connected UDP socket whose every wait ends at the lab's deadline.
 pub struct UdpPeer {
     name: String,
     lab: Lab,
     socket: UdpSocket,
+    server: Option<Ending>,
 }
 
 impl UdpPeer {
@@ -41,7 +44,14 @@ impl UdpPeer {
             name: name.to_owned(),
             lab: lab.clone(),
             socket,
+            server: None,
         })
+    }
+
+    /// From now on no wait is longer than the life of `server`: nobody tells
+    /// a client that waits that its server has ended.
+    pub fn depend_on(&mut self, server: Ending) {
+        self.server = Some(server);
     }
 
     /// The socket itself, for what has no method here.
@@ -67,14 +77,18 @@ impl UdpPeer {
     /// Receives the next datagram, which may be empty.
     ///
     /// # Errors
-    /// [`Fault::TimedOut`] at the deadline; [`Fault::ConnectionRefused`] if an
-    /// earlier datagram met a closed port.
+    /// [`Fault::TimedOut`] at the deadline, or as soon as the server that it
+    /// depends on has ended; [`Fault::ConnectionRefused`] if an earlier
+    /// datagram met a closed port.
     pub fn receive(&self) -> Result<Vec<u8>> {
         let timeout = self.lab.timeout;
         let until = Instant::now() + timeout;
         let mut buffer = vec![0; BUFFER_SIZE];
         let count = loop {
+            // What an ended server has sent has come already.
+            let over = self.server.as_ref().map(Ending::is_over);
             let received = time_left(until, timeout).and_then(|left| {
+                let left = over.map_or(left, |_| left.min(LOOK));
                 self.socket.set_read_timeout(Some(left))?;
                 match self.socket.recv(&mut buffer) {
                     Err(e) if e.kind() == ErrorKind::Interrupted => Ok(None),
@@ -84,6 +98,11 @@ impl UdpPeer {
             });
             let fault = match received {
                 Ok(None) => continue,
+                Err(Fault::TimedOut(_))
+                    if over == Some(false) && Instant::now() < until =>
+                {
+                    continue;
+                }
                 Ok(Some(count)) => break count,
                 Err(fault) => fault,
             };
