@@ -6,7 +6,7 @@
 
 use std::fmt::Write;
 
-use crate::{Actor, Event, Flow, Phase, Reading, Side, Socket, Step};
+use crate::{Actor, Event, Flow, Phase, Side, Snapshot, Socket, Step};
 
 const LINE: f64 = 15.0;
 /// Above this many bytes a queue shows a number beside its first squares.
@@ -231,7 +231,7 @@ impl<'a> Pen<'a> {
         self.free = [top; 2];
         self.owner = [None; 2];
         self.y += 6.0;
-        let mut rust = step.rust.as_str();
+        let mut rust = step.code.first().map_or("", |c| c.rust.as_str());
         let mut packet = None;
         for event in &step.events {
             match event {
@@ -248,24 +248,29 @@ impl<'a> Pen<'a> {
                     };
                     self.call(who, &text, *phase, std::mem::take(&mut rust));
                 }
-                Event::Act { who, what } => {
+                Event::Happens { who, what } => {
                     packet = None;
                     self.act(who, what);
                 }
                 Event::Packet {
                     client,
                     from,
-                    label,
-                    deduced,
+                    flags,
+                    bytes,
+                    ..
                 } => {
-                    let at = self.packet(client, *from, label, deduced);
+                    let label = match bytes {
+                        0 => flags.clone(),
+                        _ => format!("{flags}: {bytes} bytes"),
+                    };
+                    let at = self.packet(client, *from, &label, "");
                     packet = Some((*from, at));
                 }
-                Event::Passes {
+                Event::State {
                     client,
                     side,
                     state,
-                    deduced,
+                    ..
                 } => {
                     let y = match packet {
                         Some((from, (start, _))) if from == *side => start,
@@ -273,11 +278,11 @@ impl<'a> Pen<'a> {
                         None => self.y + 10.0,
                     };
                     let state = self.named(client, state);
-                    self.tag(*side, y - 10.0, &state, Some(deduced));
+                    self.tag(*side, y - 10.0, &state, None);
                 }
             }
         }
-        if let Some(reading) = &step.reading {
+        if let Some(reading) = &step.snapshot {
             self.reading(reading);
         }
         self.y = self.y.max(self.free[0]).max(self.free[1]) + 5.0;
@@ -295,7 +300,7 @@ impl<'a> Pen<'a> {
             "<rect class=\"flow-band\" y=\"{top}\" width=\"{width}\" \
              height=\"{height}\" fill=\"currentColor\" \
              fill-opacity=\"{}\"/>",
-            if step.reading.is_some() { 0.08 } else { 0.0 }
+            if step.snapshot.is_some() { 0.08 } else { 0.0 }
         );
         for side in [Side::Client, Side::Server] {
             let x = self.kernel_x(side);
@@ -454,7 +459,7 @@ impl<'a> Pen<'a> {
         self.free[side as usize] = y + 21.0;
     }
 
-    fn reading(&mut self, reading: &Reading) {
+    fn reading(&mut self, reading: &Snapshot) {
         let (start, middle) = (self.y, self.layout.width() / 2.0);
         let words: &[&str] = match self.layout {
             Layout::Wide => &["tables read here"],
@@ -490,7 +495,7 @@ impl<'a> Pen<'a> {
 
     /// Who waits on a side, and in what: a line for each call, and one for all
     /// threads that wait in the same.
-    fn waits(&self, reading: &Reading, side: Side) -> Vec<String> {
+    fn waits(&self, reading: &Snapshot, side: Side) -> Vec<String> {
         let mut lines: Vec<(String, usize)> = Vec::new();
         for waiting in &reading.waiting {
             if self.flow.side(&waiting.who) != side {

@@ -1,18 +1,21 @@
-//! What a recording holds: the JSON files in `docs/flows`.
+//! What a figure shows: who takes part, and what happens, step by step.
 //!
-//! Two kinds of facts stand side by side, and never look alike. *Seen* are
-//! the calls, which strace printed, and the readings of the kernel's tables.
-//! *Deduced* are packets, and states that end before anybody can look; each
-//! of these names the document that it follows from.
+//! Everything in it was seen: calls by strace, packets by tcpdump, states by
+//! the kernel's tracepoint `sock:inet_sock_set_state`, and the kernel's tables
+//! when everybody waited. Deduced are three things. Which of two threads was
+//! first: each has its own order, and the scenario says whose call is told
+//! first. Which call a packet or a state belongs to: it stands behind the one
+//! that caused it, the last of that end before it. And where a state begins
+//! that Linux does not report then: see [`Seen`].
+//!
+//! An act is what happens between two rests; it ends with a step that has a
+//! [`Snapshot`].
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::path::PathBuf;
 
-use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-/// One scenario, recorded.
+/// One scenario, recorded, with its words.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flow {
     /// The name of its files, such as `01-conversation`.
@@ -34,14 +37,16 @@ pub struct Flow {
 pub struct Actor {
     /// How the steps name it.
     pub name: String,
-    /// The program that it is, or belongs to, as the readings name it.
+    /// The program that it is, or belongs to, as the snapshots name it.
     pub program: String,
     /// Which side of the figure it stands on.
     pub side: Side,
 }
 
 /// The two sides of the figure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Side {
     /// On the left.
@@ -51,31 +56,41 @@ pub enum Side {
 }
 
 /// What the player shows at once.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
     /// A few words.
     pub title: String,
     /// What happens, and why.
     pub text: String,
-    /// The line of Rust that does it; empty if no program does anything.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub rust: String,
-    /// The same in Python.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub python: String,
+    /// The lines of the programs that make its calls, each once, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub code: Vec<Code>,
     /// What is drawn.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<Event>,
     /// What the kernel's tables said, if everybody was waiting here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reading: Option<Reading>,
+    pub snapshot: Option<Snapshot>,
+}
+
+/// A line of a program, and how Python would write it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Code {
+    /// The actor's name.
+    pub who: String,
+    /// The line of Rust; empty if no line does it, such as an end of a scope.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub rust: String,
+    /// The line of Python.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub python: String,
 }
 
 /// One thing that happens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Event {
-    /// Seen: a system call.
+    /// A system call.
     Call {
         /// The actor's name.
         who: String,
@@ -87,36 +102,75 @@ pub enum Event {
         /// Whether it waits from here on, or comes back from a wait.
         phase: Phase,
     },
-    /// Seen: what a person did, or how a program ended.
-    Act {
+    /// What a person did, or how a program or a thread ended.
+    Happens {
         /// The actor's name.
         who: String,
         /// A few words.
         what: String,
     },
-    /// Deduced: a packet.
+    /// A packet. What stands behind a call or something that happens, up to
+    /// the next, was caused by it.
     Packet {
         /// The client at its one end.
         client: String,
         /// The side that it comes from.
         from: Side,
-        /// Its flags, and what it carries.
-        label: String,
-        /// Where it says that this packet must have been sent.
-        deduced: String,
+        /// `SYN, ACK` and the like; `UDP`; `ICMP: port unreachable`.
+        flags: String,
+        /// How many bytes of data it carries.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        bytes: usize,
+        /// TCP's sequence number, counted from this end's SYN.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seq: Option<u32>,
+        /// TCP's acknowledgement number, counted from the other end's SYN.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ack: Option<u32>,
     },
-    /// Deduced: a state that ends before anybody can look.
-    Passes {
+    /// A socket changes its state.
+    State {
         /// The client at the one end of the connection; empty for a listener.
         #[serde(default, skip_serializing_if = "String::is_empty")]
         client: String,
         /// The side whose socket has this state.
         side: Side,
-        /// The state's name in RFC 9293, or a few words.
+        /// The name in RFC 9293 of the state that it leaves. The server's end
+        /// of a connection comes out of `LISTEN`.
+        from: String,
+        /// The name of the state that it has from now on.
         state: String,
-        /// Where it says that the socket must have passed this state.
-        deduced: String,
+        /// Whether it was seen where it happens.
+        #[serde(default, skip_serializing_if = "Seen::is_there")]
+        seen: Seen,
     },
+}
+
+/// Whether a change of state was seen where it happens.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Seen {
+    /// There.
+    #[default]
+    There,
+    /// Too late. SYN-RECEIVED begins with the SYN, but Linux keeps no socket
+    /// for it, and tells of it only with the third segment.
+    Late,
+    /// In the table. Linux frees the socket, which the tracepoint calls
+    /// closed, and keeps a row in TIME-WAIT.
+    Table,
+}
+
+impl Seen {
+    fn is_there(&self) -> bool {
+        *self == Self::There
+    }
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// How much of a call a step sees.
@@ -133,7 +187,7 @@ pub enum Phase {
 
 /// The kernel's tables, read while everybody waits.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reading {
+pub struct Snapshot {
     /// Who waits, and in which call.
     pub waiting: Vec<Waiting>,
     /// The sockets, the server's listener first.
@@ -203,45 +257,35 @@ impl Socket {
             _ => 0,
         }
     }
+
+    /// The row as ss(8) prints it, below [`SS_HEAD`].
+    pub fn ss(&self) -> String {
+        let state = match self.state.as_str() {
+            "ESTABLISHED" => "ESTAB",
+            "SYN-RECEIVED" => "SYN-RECV",
+            state => state,
+        };
+        let send = self.backlog.unwrap_or(self.send_queue);
+        format!(
+            "{state:<10} {:<6} {send:<6} {:>20} {:>22}",
+            self.receive_queue, self.local, self.peer
+        )
+    }
 }
 
-/// The folder of the recordings and the figures.
-pub fn folder() -> PathBuf {
-    let folder = harness::root().join("docs/flows");
-    folder.canonicalize().unwrap_or(folder)
+/// The heads of the columns of [`Socket::ss`].
+pub const SS_HEAD: &str =
+    "State      Recv-Q Send-Q   Local Address:Port      Peer Address:Port";
+
+impl Event {
+    /// Whether it is a segment that does nothing but acknowledge. When it
+    /// comes, and whether, differs from run to run.
+    pub fn is_pure_ack(&self) -> bool {
+        matches!(self, Self::Packet { flags, bytes: 0, .. } if flags == "ACK")
+    }
 }
 
 impl Flow {
-    /// Where the recording of the scenario `name` is kept.
-    pub fn path(name: &str) -> PathBuf {
-        folder().join(format!("{name}.json"))
-    }
-
-    /// Reads the recording of the scenario `name`.
-    ///
-    /// # Errors
-    /// There is none, or it is not a recording.
-    pub fn load(name: &str) -> Result<Self> {
-        let path = Self::path(name);
-        let text = fs::read_to_string(&path).with_context(|| {
-            format!(
-                "cannot read {}: write it with `cargo run -p flows -- record \
-                 {name}`",
-                path.display()
-            )
-        })?;
-        serde_json::from_str(&text)
-            .with_context(|| format!("{} is no recording", path.display()))
-    }
-
-    /// The text of its file.
-    ///
-    /// # Errors
-    /// None that a recording can cause.
-    pub fn to_json(&self) -> Result<String> {
-        Ok(serde_json::to_string_pretty(self)? + "\n")
-    }
-
     /// The side of a program.
     pub fn side(&self, program: &str) -> Side {
         let actor = self.actors.iter().find(|a| a.program == program);
@@ -254,9 +298,9 @@ impl Flow {
         actors.map(|a| &a.program).collect::<BTreeSet<_>>().len()
     }
 
-    /// The readings of the kernel's tables, in order.
-    pub fn readings(&self) -> Vec<&Reading> {
+    /// The kernel's tables, in order.
+    pub fn snapshots(&self) -> Vec<&Snapshot> {
         let steps = self.steps.iter();
-        steps.filter_map(|step| step.reading.as_ref()).collect()
+        steps.filter_map(|step| step.snapshot.as_ref()).collect()
     }
 }

@@ -8,7 +8,7 @@ use anyhow::Result;
 
 use crate::draw::{Layout, body, escape, head};
 use crate::{
-    Event, Flow, Phase, Reading, Side, Socket, Step, folder, scenarios, states,
+    Event, Flow, Phase, SS_HEAD, Side, Snapshot, Socket, Step, folder, states,
 };
 
 /// Every figure: its path and its text, made from the recordings.
@@ -16,8 +16,7 @@ use crate::{
 /// # Errors
 /// A recording is missing.
 pub fn pages() -> Result<Vec<(PathBuf, String)>> {
-    let flows = scenarios::ALL.iter().map(|s| Flow::load(s.name));
-    let flows: Vec<_> = flows.collect::<Result<_>>()?;
+    let flows = crate::all()?;
     let mut pages: Vec<_> = flows
         .iter()
         .map(|flow| (format!("{}.html", flow.name), figure(flow)))
@@ -62,14 +61,12 @@ fn item(flow: &Flow, step: &Step) -> String {
         escape(&step.text)
     );
     let mut facts: Vec<(&str, String)> = Vec::new();
-    if !step.rust.is_empty() {
-        facts.push(("Rust", code(&step.rust)));
-    }
-    if !step.python.is_empty() {
-        facts.push(("Python", code(&step.python)));
+    for line in &step.code {
+        facts.push(("Rust", code(&line.rust)));
+        facts.push(("Python", code(&line.python)));
     }
     facts.extend(step.events.iter().map(|event| fact(flow, event)));
-    if let Some(reading) = &step.reading {
+    if let Some(reading) = &step.snapshot {
         let mut waiting: Vec<String> = Vec::new();
         let mut last = "";
         for w in &reading.waiting {
@@ -99,7 +96,7 @@ fn item(flow: &Flow, step: &Step) -> String {
         }
         out.push_str("\n</div>");
     }
-    if let Some(reading) = &step.reading {
+    if let Some(reading) = &step.snapshot {
         out.push_str(&table(flow, reading));
     }
     out + "</li>\n"
@@ -124,27 +121,28 @@ fn fact(flow: &Flow, event: &Event) -> (&'static str, String) {
             };
             return ("System call", format!("{}: {call}", escape(who)));
         }
-        Event::Act { who, what } => ("Happens", format!("{who}: {what}")),
+        Event::Happens { who, what } => ("Happens", format!("{who}: {what}")),
         Event::Packet {
             client,
             from,
-            label,
-            deduced,
+            flags,
+            bytes,
+            ..
         } => {
             let way = match from {
                 Side::Client => "from",
                 Side::Server => "to",
             };
             (
-                "Deduced",
-                format!("{label}, {way} {} ({deduced})", the(client)),
+                "Packet",
+                format!("{flags}, {bytes} bytes, {way} {}", the(client)),
             )
         }
-        Event::Passes {
+        Event::State {
             client,
             side,
             state,
-            deduced,
+            ..
         } => {
             let whose = match side {
                 Side::Client => format!("{}'s end", the(client)),
@@ -156,7 +154,7 @@ fn fact(flow: &Flow, event: &Event) -> (&'static str, String) {
                 }
                 Side::Server => "the server's end".to_owned(),
             };
-            ("Deduced", format!("{state}, {whose} ({deduced})"))
+            ("State", format!("{state}, {whose}"))
         }
     };
     (key, escape(&words))
@@ -175,12 +173,12 @@ fn code(text: &str) -> String {
 }
 
 /// The sockets as `ss` would print them.
-fn table(flow: &Flow, reading: &Reading) -> String {
+fn table(flow: &Flow, reading: &Snapshot) -> String {
     let options = match flow.protocol.as_str() {
         "udp" => "-uan",
         _ => "-tan",
     };
-    let rows: Vec<_> = reading.sockets.iter().map(ss).collect();
+    let rows: Vec<_> = reading.sockets.iter().map(Socket::ss).collect();
     let mut out = format!(
         "\n<pre class=\"flow-ss\">$ ss {options}\n{SS_HEAD}\n{}</pre>",
         escape(&rows.join("\n"))
@@ -192,21 +190,4 @@ fn table(flow: &Flow, reading: &Reading) -> String {
         );
     }
     out
-}
-
-const SS_HEAD: &str =
-    "State      Recv-Q Send-Q   Local Address:Port      Peer Address:Port";
-
-/// The row of a socket as ss(8) prints it.
-pub fn ss(socket: &Socket) -> String {
-    let state = match socket.state.as_str() {
-        "ESTABLISHED" => "ESTAB",
-        "SYN-RECEIVED" => "SYN-RECV",
-        state => state,
-    };
-    let send = socket.backlog.unwrap_or(socket.send_queue);
-    format!(
-        "{state:<10} {:<6} {send:<6} {:>20} {:>22}",
-        socket.receive_queue, socket.local, socket.peer
-    )
 }

@@ -1,27 +1,64 @@
 //! Figures that are recordings.
 //!
-//! A scenario ([`scenarios`]) plays a lesson's real programs. Whenever all of
-//! them wait, the kernel's tables are read; strace gives the calls between.
-//! That is the recording, a [`Flow`], kept as JSON in `docs/flows`. From it
-//! [`html`] makes the figure, which a page includes.
-//!
-//! What nobody can look at is deduced: packets, and states that end before
-//! the next reading. It is kept apart from what was seen, is drawn dashed,
-//! and names the document that it follows from. What is left out: calls that
-//! only ask (`getsockname`), writing to the screen, and the ACK of a segment
-//! that another label already mentions. The programs run on ports that the
-//! kernel chooses; the figures show 9006 and 50001, 50002, ...
+//! A scenario plays a lesson's real programs. Whenever all of them wait, the
+//! kernel's tables are read; strace gives the calls between, tcpdump the
+//! packets, and a tracepoint the states. With its words that is a [`Flow`].
+//! From it [`html`] makes the figure, which a page includes.
 
 pub mod draw;
 mod flow;
 pub mod html;
-mod play;
-pub mod scenarios;
 pub mod states;
-mod strace;
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
 
 pub use flow::{
-    Actor, Event, Flow, Phase, Reading, Side, Socket, Step, Waiting, folder,
+    Actor, Code, Event, Flow, Phase, SS_HEAD, Seen, Side, Snapshot, Socket,
+    Step, Waiting,
 };
-pub use play::{Calls, Play};
-pub use strace::is_there as strace_is_there;
+
+/// The folder of the recordings and the figures.
+pub fn folder() -> PathBuf {
+    let folder = harness::root().join("docs/flows");
+    folder.canonicalize().unwrap_or(folder)
+}
+
+/// The names of the scenarios, in the order of the book.
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn names() -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder())? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|end| end == "json") {
+            let stem = path.file_stem().context("a file has a name")?;
+            names.push(stem.to_string_lossy().into_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// The scenario `name`: its recording with its words.
+///
+/// # Errors
+/// There is none, or it is not a recording.
+pub fn load(name: &str) -> Result<Flow> {
+    let path = folder().join(format!("{name}.json"));
+    let text = fs::read_to_string(&path)
+        .with_context(|| format!("{}: record it first", path.display()))?;
+    serde_json::from_str(&text)
+        .with_context(|| format!("{} is no recording", path.display()))
+}
+
+/// All of them.
+///
+/// # Errors
+/// As for [`load`].
+pub fn all() -> Result<Vec<Flow>> {
+    names()?.iter().map(|name| load(name)).collect()
+}

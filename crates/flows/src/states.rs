@@ -122,17 +122,17 @@ fn paths_of(flow: &Flow) -> Vec<Path> {
     };
     for step in &flow.steps {
         for event in &step.events {
-            if let Event::Passes {
+            if let Event::State {
                 client,
                 side,
                 state,
                 ..
             } = event
             {
-                pass(*side, client, state, false);
+                pass(*side, client, state, true);
             }
         }
-        for socket in step.reading.iter().flat_map(|r| &r.sockets) {
+        for socket in step.snapshot.iter().flat_map(|r| &r.sockets) {
             pass(socket.side, &socket.client, &socket.state, true);
         }
     }
