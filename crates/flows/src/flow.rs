@@ -12,6 +12,7 @@
 //! [`Snapshot`].
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -277,7 +278,59 @@ impl Socket {
 pub const SS_HEAD: &str =
     "State      Recv-Q Send-Q   Local Address:Port      Peer Address:Port";
 
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Client => "client",
+            Self::Server => "server",
+        })
+    }
+}
+
+/// As a sentence without its subject, such as `calls listen(3, 128) = 0`.
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Call {
+                call,
+                result,
+                phase,
+                ..
+            } => match phase {
+                Phase::Whole => write!(f, "calls {call} = {result}"),
+                Phase::Waits => write!(f, "calls {call}, and waits"),
+                Phase::Returns => write!(f, "returns from {call} = {result}"),
+            },
+            Self::Happens { what, .. } => f.write_str(what),
+            Self::Packet {
+                flags,
+                bytes,
+                seq,
+                ack,
+                ..
+            } => {
+                write!(f, "{flags}")?;
+                for (name, number) in [("seq", seq), ("ack", ack)] {
+                    if let Some(number) = number {
+                        write!(f, ", {name} {number}")?;
+                    }
+                }
+                write!(f, ", {bytes} bytes")
+            }
+            Self::State { from, state, .. } => write!(f, "{from} to {state}"),
+        }
+    }
+}
+
 impl Event {
+    /// The actor that it is about, if one is.
+    pub fn who(&self) -> Option<&str> {
+        match self {
+            Self::Call { who, .. } | Self::Happens { who, .. } => Some(who),
+            Self::Packet { .. } | Self::State { .. } => None,
+        }
+    }
+
     /// Whether it is a segment that does nothing but acknowledge. When it
     /// comes, and whether, differs from run to run.
     pub fn is_pure_ack(&self) -> bool {

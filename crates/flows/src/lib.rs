@@ -1,64 +1,49 @@
 //! Figures that are recordings.
 //!
-//! A scenario plays a lesson's real programs. Whenever all of them wait, the
-//! kernel's tables are read; strace gives the calls between, tcpdump the
-//! packets, and a tracepoint the states. With its words that is a [`Flow`].
-//! From it [`html`] makes the figure, which a page includes.
+//! A scenario ([`scenario`]) runs a lesson's real programs. Whenever all of
+//! them wait, the kernel's tables are read; strace gives the calls between,
+//! tcpdump the packets, and a tracepoint the changes of state ([`recorder`]).
+//! That is the [`recording`]. With the scenario's words it is a [`Flow`], and
+//! from it [`html`] makes the figure, which a page includes.
 
+#[cfg(feature = "record")]
+pub mod compare;
 pub mod draw;
 mod flow;
 pub mod html;
+#[cfg(feature = "record")]
+pub mod merge;
+#[cfg(feature = "record")]
+pub mod narrate;
+#[cfg(feature = "record")]
+pub mod recorder;
+pub mod recording;
+#[cfg(feature = "record")]
+pub mod scenario;
 pub mod states;
-
-use std::fs;
-use std::path::PathBuf;
-
-use anyhow::{Context, Result};
 
 pub use flow::{
     Actor, Code, Event, Flow, Phase, SS_HEAD, Seen, Side, Snapshot, Socket,
     Step, Waiting,
 };
+pub use recording::folder;
 
-/// The folder of the recordings and the figures.
-pub fn folder() -> PathBuf {
-    let folder = harness::root().join("docs/flows");
-    folder.canonicalize().unwrap_or(folder)
-}
-
-/// The names of the scenarios, in the order of the book.
+/// The scenario `name`, as it was recorded.
 ///
 /// # Errors
-/// The folder cannot be read.
-pub fn names() -> Result<Vec<String>> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(folder())? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|end| end == "json") {
-            let stem = path.file_stem().context("a file has a name")?;
-            names.push(stem.to_string_lossy().into_owned());
-        }
-    }
-    names.sort();
-    Ok(names)
+/// There is none, or its recording does not fit it.
+#[cfg(feature = "record")]
+pub fn load(name: &str) -> anyhow::Result<Flow> {
+    let scenario = scenario::Scenario::load(name)?;
+    let path = recording::Recording::path(name);
+    narrate::narrate(&scenario, &recording::Recording::load(&path)?)
 }
 
-/// The scenario `name`: its recording with its words.
-///
-/// # Errors
-/// There is none, or it is not a recording.
-pub fn load(name: &str) -> Result<Flow> {
-    let path = folder().join(format!("{name}.json"));
-    let text = fs::read_to_string(&path)
-        .with_context(|| format!("{}: record it first", path.display()))?;
-    serde_json::from_str(&text)
-        .with_context(|| format!("{} is no recording", path.display()))
-}
-
-/// All of them.
+/// All of them, in the order of the book.
 ///
 /// # Errors
 /// As for [`load`].
-pub fn all() -> Result<Vec<Flow>> {
-    names()?.iter().map(|name| load(name)).collect()
+#[cfg(feature = "record")]
+pub fn all() -> anyhow::Result<Vec<Flow>> {
+    scenario::names()?.iter().map(|name| load(name)).collect()
 }

@@ -1,8 +1,82 @@
-//! `cargo run -p flows -- draw`.
+//! `cargo run -p flows -- record`, then `cargo run -p flows -- draw`.
 
-use std::fs;
+use std::{env, fs};
 
-fn main() -> anyhow::Result<()> {
+use anyhow::{Result, bail, ensure};
+use flows::recording::Recording;
+use flows::scenario::{self, Scenario};
+use flows::{compare, narrate, recorder};
+
+const USAGE: &str = "\
+usage: flows record [SCENARIO]
+       flows compare [SCENARIO]
+       flows draw
+
+  record   run the scenarios, or one of them, with the lessons' programs, and
+           write docs/flows/SCENARIO.json if something else was seen than it
+           says (on Linux, as root, with strace and tcpdump)
+  compare  the same, but write nothing, and fail
+  draw     make the figures from the recordings";
+
+fn main() -> Result<()> {
+    let args: Vec<_> = env::args_os().skip(1).collect();
+    let words: Vec<_> = args.iter().map(|arg| arg.to_string_lossy()).collect();
+    let words: Vec<_> = words.iter().map(|word| &**word).collect();
+    match words.as_slice() {
+        ["record"] => record(&scenario::names()?, true),
+        ["record", name] => record(&[(*name).to_owned()], true),
+        ["compare"] => record(&scenario::names()?, false),
+        ["compare", name] => record(&[(*name).to_owned()], false),
+        ["draw"] => draw(),
+        // Started by `record`.
+        ["recorder", name] => {
+            let recording = recorder::record(&Scenario::load(name)?)?;
+            print!("{}", recording.to_json()?);
+            Ok(())
+        }
+        ["-h" | "--help"] => {
+            println!("{USAGE}");
+            Ok(())
+        }
+        _ => bail!("{USAGE}"),
+    }
+}
+
+fn record(names: &[String], write: bool) -> Result<()> {
+    let mut differ = 0;
+    for name in names {
+        let scenario = Scenario::load(name)?;
+        let new = recorder::isolated(name)?;
+        let path = Recording::path(name);
+        let difference = match Recording::load(&path) {
+            Ok(old) => match compare::difference(&scenario, &old, &new) {
+                Ok(difference) => difference,
+                Err(error) => Some(format!("{error:#}")),
+            },
+            Err(error) => Some(format!("{error:#}")),
+        };
+        let Some(difference) = difference else {
+            println!("{name}: as recorded");
+            continue;
+        };
+        println!("{difference}");
+        differ += 1;
+        if write {
+            fs::write(&path, new.to_json()?)?;
+            narrate::narrate(&scenario, &new)?;
+            println!("{}: written", path.display());
+        }
+    }
+    ensure!(
+        write || differ == 0,
+        "{differ} of {} scenarios differ: look, mend the scenario or the \
+         program, and record again: `cargo run -p flows -- record`",
+        names.len()
+    );
+    Ok(())
+}
+
+fn draw() -> Result<()> {
     for (path, text) in flows::html::pages()? {
         fs::write(&path, text)?;
         println!("{}", path.display());

@@ -34,6 +34,8 @@ mod server;
 pub mod strace;
 pub mod tasks;
 mod timeline;
+#[cfg(feature = "trace")]
+pub mod trace;
 mod transcript;
 mod udp;
 

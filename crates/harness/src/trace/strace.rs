@@ -1,14 +1,15 @@
 //! Reads what strace wrote: one file for each thread, see strace(1), `-ff`.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::{fs, io};
 
-use anyhow::{Context, Result};
+use crate::{Failure, Lab, Result};
 
 /// A system call, as strace printed it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
     /// Its name, such as `accept4`.
     pub name: String,
@@ -16,7 +17,10 @@ pub struct Call {
     pub args: Vec<String>,
     /// What it returned, with the words behind it; `None` while it waits.
     pub result: Option<String>,
-    began: f64,
+    /// When it began, in nanoseconds since 1970.
+    pub began: u64,
+    /// When strace saw its end, which may be before what it caused.
+    pub ended: Option<u64>,
 }
 
 /// The calls of one thread.
@@ -26,6 +30,8 @@ pub struct Trace {
     pub thread: u32,
     /// From its first call about a socket on.
     pub calls: Vec<Call>,
+    /// How it ended, such as `exited with 0`, and when.
+    pub end: Option<(u64, String)>,
 }
 
 /// `program`, run under strace, which writes `DIR/NAME.THREAD`.
@@ -35,34 +41,39 @@ pub struct Trace {
 pub fn command(program: &Path, dir: &Path, name: &str) -> Command {
     let mut command = Command::new("strace");
     command
-        .args(["-D", "-f", "-ff", "-ttt", "-s", "200", "-e", "signal=none"])
+        .args([
+            "-D",
+            "-f",
+            "-ff",
+            "-ttt",
+            "-T",
+            "-s",
+            "200",
+            "-e",
+            "signal=none",
+        ])
         .args(["-e", "trace=%net,close,read", "-o"])
         .arg(dir.join(name))
         .arg(program);
     command
 }
 
-/// Whether strace is installed.
-pub fn is_there() -> bool {
-    Command::new("strace").arg("-V").output().is_ok()
-}
-
 /// The calls of the program `name` so far, by thread: the main thread, then
 /// the others in the order of their first call.
 ///
 /// # Errors
-/// The files cannot be read.
+/// [`crate::Fault::Io`] if the files cannot be read.
 pub fn read(dir: &Path, name: &str, main: u32) -> Result<Vec<Trace>> {
     let mut traces = Vec::new();
-    for path in files(dir, name)? {
-        let text = fs::read_to_string(&path)
-            .with_context(|| format!("cannot read {}", path.display()))?;
+    for path in files(dir, name).map_err(unreadable)? {
+        let text = fs::read_to_string(&path).map_err(unreadable)?;
         let thread = path.extension().and_then(|end| end.to_str());
         let Some(thread) = thread.and_then(|end| end.parse().ok()) else {
             continue;
         };
         let calls = text.lines().filter_map(parse).collect();
-        traces.push(Trace { thread, calls });
+        let end = text.lines().next_back().and_then(parse_end);
+        traces.push(Trace { thread, calls, end });
     }
     let sockets: BTreeSet<String> = traces
         .iter()
@@ -78,44 +89,62 @@ pub fn read(dir: &Path, name: &str, main: u32) -> Result<Vec<Trace>> {
             .filter(|call| call.is_told(&sockets))
             .collect();
     }
-    traces.retain(|trace| !trace.calls.is_empty());
-    traces.sort_by(|a, b| {
-        let key = |t: &Trace| (t.thread != main, t.calls[0].began);
-        key(a)
-            .partial_cmp(&key(b))
-            .unwrap_or(std::cmp::Ordering::Equal)
+    traces.sort_by_key(|trace| {
+        let first = trace.calls.first().map(|call| call.began);
+        (trace.thread != main, first.is_none(), first)
     });
     Ok(traces)
 }
 
-fn files(dir: &Path, name: &str) -> Result<Vec<PathBuf>> {
-    let entries = fs::read_dir(dir)
-        .with_context(|| format!("cannot read {}", dir.display()))?;
-    Ok(entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
+fn unreadable(error: io::Error) -> Failure {
+    Lab::new().failure("strace", "write its files", error)
+}
+
+fn files(dir: &Path, name: &str) -> io::Result<Vec<PathBuf>> {
+    let files = fs::read_dir(dir)?.filter_map(|entry| Some(entry.ok()?.path()));
+    Ok(files
         .filter(|path| path.file_stem().is_some_and(|stem| stem == name))
         .collect())
 }
 
-/// One line: `1795445751.164794 listen(3, 128)   = 0`, or its beginning.
+/// `1795445751.164794` in nanoseconds.
+pub(super) fn nanoseconds(time: &str) -> Option<u64> {
+    let (seconds, fraction) = time.split_once('.')?;
+    let fraction: u64 = format!("{fraction:0<9}").parse().ok()?;
+    Some(seconds.parse::<u64>().ok()? * 1_000_000_000 + fraction)
+}
+
+/// The last line of a thread: `1795445751.164794 +++ exited with 0 +++`.
+fn parse_end(line: &str) -> Option<(u64, String)> {
+    let (at, rest) = line.split_once(" +++ ")?;
+    let how = rest.strip_suffix(" +++")?;
+    Some((nanoseconds(at)?, how.to_owned()))
+}
+
+/// One line: `1795445751.164794 listen(3, 128)   = 0 <0.000017>`, or its
+/// beginning.
 fn parse(line: &str) -> Option<Call> {
     let (began, line) = line.split_once(' ')?;
-    let began = began.parse().ok()?;
+    let began = nanoseconds(began)?;
     let (name, rest) = line.split_once('(')?;
     if !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
         return None;
     }
     let (args, end) = split(rest);
-    let result = end.and_then(|end| {
-        let result = end.trim_start().strip_prefix('=')?.trim();
+    let returned = end.and_then(|end| {
+        let end = end.trim_start().strip_prefix('=')?;
+        let (result, took) = end.trim().rsplit_once(" <")?;
+        let took = nanoseconds(took.trim_end_matches('>'))?;
         // A call in which the program was killed never returned.
-        (!result.starts_with('?')).then(|| result.to_owned())
+        (!result.starts_with('?')).then(|| (result.to_owned(), began + took))
     });
+    let (result, ended) = returned.unzip();
     Some(Call {
         name: name.to_owned(),
         args,
         result,
         began,
+        ended,
     })
 }
 
@@ -157,8 +186,13 @@ impl Call {
         self.args.get(index).map_or("", String::as_str)
     }
 
+    /// The file descriptor that it is about.
+    pub fn descriptor(&self) -> &str {
+        self.arg(0)
+    }
+
     /// The number that it returned.
-    fn number(&self) -> Option<String> {
+    pub fn number(&self) -> Option<String> {
         let result = self.result.as_deref()?;
         Some(result.split(' ').next()?.to_owned())
     }
@@ -179,11 +213,16 @@ impl Call {
         }
     }
 
+    /// The address among its arguments, such as the peer of a `connect`, or of
+    /// the connection that an `accept4` returned.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.args.iter().find_map(|arg| address(arg).parse().ok())
+    }
+
     /// The call as C would write it, without what is the same every time.
-    /// `port` gives the port that the figure shows for a real one.
-    pub fn shown(&self, port: &mut impl FnMut(u16) -> u16) -> String {
+    pub fn shown(&self) -> String {
         let fd = self.arg(0);
-        let mut address = |index| address(self.arg(index), port);
+        let address = |index| address(self.arg(index));
         let args = match self.name.as_str() {
             "socket" => {
                 let kind = self.arg(1).split('|').next().unwrap_or_default();
@@ -224,7 +263,7 @@ impl Call {
     }
 
     /// What it returned, and what it put where its arguments point to.
-    pub fn shown_result(&self, port: &mut impl FnMut(u16) -> u16) -> String {
+    pub fn shown_result(&self) -> String {
         let Some(result) = &self.result else {
             return String::new();
         };
@@ -232,8 +271,8 @@ impl Call {
         let result = result.split(" (").next().unwrap_or_default();
         let from = match self.name.as_str() {
             _ if result.starts_with('-') => String::new(),
-            "accept4" | "accept" => address(self.arg(1), port),
-            "recvfrom" => match address(self.arg(4), port) {
+            "accept4" | "accept" => address(self.arg(1)),
+            "recvfrom" => match address(self.arg(4)) {
                 from if from.is_empty() => self.arg(1).to_owned(),
                 from => format!("{}, {from}", self.arg(1)),
             },
@@ -249,14 +288,13 @@ impl Call {
 
 /// `{sa_family=AF_INET, sin_port=htons(9006), sin_addr=inet_addr("1.2.3.4")}`
 /// as `1.2.3.4:9006`; empty for anything else.
-fn address(text: &str, port: &mut impl FnMut(u16) -> u16) -> String {
+fn address(text: &str) -> String {
     let field = |from: &str, to: char| {
         let (_, rest) = text.split_once(from)?;
         rest.split(to).next()
     };
-    let number = field("htons(", ')').and_then(|port| port.parse().ok());
-    match (field("inet_addr(\"", '"'), number) {
-        (Some(ip), Some(number)) => format!("{ip}:{}", port(number)),
+    match (field("inet_addr(\"", '"'), field("htons(", ')')) {
+        (Some(ip), Some(port)) => format!("{ip}:{port}"),
         _ => String::new(),
     }
 }
@@ -267,26 +305,26 @@ mod tests {
 
     fn call(line: &str) -> (String, String) {
         let call = parse(&format!("1.5 {line}")).unwrap();
-        let mut port = |port| if port == 43931 { 9006 } else { port };
-        (call.shown(&mut port), call.shown_result(&mut port))
+        (call.shown(), call.shown_result())
     }
 
     #[test]
     fn a_call_is_shortened_to_what_matters() {
         let accept = "accept4(3, {sa_family=AF_INET, sin_port=htons(7), \
-            sin_addr=inet_addr(\"127.0.0.1\")}, [128 => 16], SOCK_CLOEXEC) = 4";
+            sin_addr=inet_addr(\"127.0.0.1\")}, [128 => 16], SOCK_CLOEXEC) = \
+            4 <0.000017>";
         assert_eq!(call(accept).0, "accept4(3)");
         assert_eq!(call(accept).1, "4 (127.0.0.1:7)");
-        let send = r#"sendto(3, "a(\"\n", 4, MSG_NOSIGNAL, NULL, 0) = 4"#;
+        let send = r#"sendto(3, "a(\"\n", 4, 0, NULL, 0) = 4 <0.000017>"#;
         assert_eq!(call(send).0, r#"sendto(3, "a(\"\n", 4)"#);
         assert_eq!(call(send).1, "4");
     }
 
     #[test]
-    fn ports_are_replaced_and_errors_keep_their_name() {
-        let bind = "bind(3, {sa_family=AF_INET, sin_port=htons(43931), \
+    fn errors_keep_their_name() {
+        let bind = "bind(3, {sa_family=AF_INET, sin_port=htons(9006), \
             sin_addr=inet_addr(\"127.0.0.1\")}, 16) = -1 EADDRINUSE (Address \
-            already in use)";
+            already in use) <0.000017>";
         assert_eq!(call(bind).0, "bind(3, 127.0.0.1:9006)");
         assert_eq!(call(bind).1, "-1 EADDRINUSE");
     }
@@ -295,5 +333,14 @@ mod tests {
     fn a_call_that_waits_has_no_result() {
         assert_eq!(call("accept4(3, ").0, "accept4(3)");
         assert_eq!(call("accept4(3, ").1, "");
+    }
+
+    #[test]
+    fn times_are_in_nanoseconds() {
+        let call = parse("1.5 listen(3, 128)     = 0 <0.000017>").unwrap();
+        assert_eq!(call.began, 1_500_000_000);
+        assert_eq!(call.ended, Some(1_500_017_000));
+        let end = parse_end("2.5 +++ exited with 0 +++").unwrap();
+        assert_eq!(end, (2_500_000_000, "exited with 0".to_owned()));
     }
 }

@@ -1,0 +1,559 @@
+//! Runs a scenario's programs, and writes down what is seen.
+//!
+//! It needs namespaces of its own, in which the ports of the figures are free
+//! and nobody else speaks: [`isolated`] starts it there.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fs::{self, File};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+use harness::trace::{Capture, States, strace};
+use harness::{Lab, proc, tasks};
+use tempfile::TempDir;
+
+use crate::merge::{Cause, Ports, merge};
+use crate::recording::{Act, Recording};
+use crate::scenario::{self, Action, Awaited, Scenario, What};
+use crate::{Event, Phase, Side, Snapshot, Socket, Waiting};
+
+/// The ports that the figures show: the server's, and the first client's.
+const SERVER_PORT: u16 = 9006;
+const CLIENT_PORT: u16 = 50001;
+/// Where sockets get a port that no figure shows.
+const OTHER_PORTS: &str = "40000 40999";
+const PORT_RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
+
+/// Records the scenario `name` by starting this program again, with the
+/// arguments `recorder NAME`, in namespaces of its own.
+///
+/// # Errors
+/// Something is missing, or the programs do something else than the scenario
+/// says.
+pub fn isolated(name: &str) -> Result<Recording> {
+    ensure!(
+        cfg!(target_os = "linux"),
+        "only Linux shows its tables: record there"
+    );
+    let missing: Vec<_> = ["strace", "tcpdump", "unshare", "ip", "ss"]
+        .into_iter()
+        .filter(|tool| !is_installed(tool))
+        .collect();
+    ensure!(
+        missing.is_empty(),
+        "to record, install {}",
+        missing.join(", ")
+    );
+    // The tracepoint tells of all namespaces.
+    let lock = File::create(env::temp_dir().join("flows-record.lock"))?;
+    lock.lock()?;
+    let output = Command::new("unshare")
+        .args(["-n", "-m", "--", "sh", "-c"])
+        .arg("ip link set lo up && exec \"$0\" recorder \"$1\"")
+        .arg(env::current_exe()?)
+        .arg(name)
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if said.contains("unshare failed") {
+        bail!(
+            "to record, be root: packets and states are seen by root only \
+             ({})",
+            said.trim()
+        );
+    }
+    ensure!(output.status.success(), "{name}: {}", said.trim());
+    serde_json::from_slice(&output.stdout).context("this is no recording")
+}
+
+fn is_installed(tool: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).any(|folder| folder.join(tool).is_file())
+}
+
+/// Records a scenario, in the namespaces of [`isolated`].
+///
+/// # Errors
+/// As for [`isolated`].
+pub fn record(scenario: &Scenario) -> Result<Recording> {
+    let lab = Lab::new();
+    let folder = TempDir::new()?;
+    let tracefs = folder.path().join("tracing");
+    fs::create_dir(&tracefs)?;
+    fs::write(PORT_RANGE, OTHER_PORTS)?;
+    let mut recorder = Recorder {
+        scenario,
+        capture: Capture::start(&lab, folder.path())?,
+        states: States::start(&lab, &tracefs, SERVER_PORT)?,
+        lab,
+        folder,
+        processes: Vec::new(),
+        ports: BTreeMap::new(),
+        free_port: None,
+        accepted: Vec::new(),
+        backlog: None,
+    };
+    let mut recording = Recording::default();
+    for (act, number) in scenario.acts.iter().zip(1..) {
+        let place = format!("{}:{}: act {number}", scenario.file(), act.line);
+        let act = recorder.act(act, number).context(place)?;
+        recording.acts.push(act);
+    }
+    Ok(recording)
+}
+
+struct Recorder<'a> {
+    scenario: &'a Scenario,
+    lab: Lab,
+    folder: TempDir,
+    capture: Capture,
+    states: States,
+    processes: Vec<Process>,
+    /// Which client is behind a port.
+    ports: BTreeMap<u16, String>,
+    /// The port that the next socket of the client started last gets.
+    free_port: Option<u16>,
+    /// Which client's connection a server's descriptor is, and since when.
+    accepted: Vec<Accepted>,
+    backlog: Option<usize>,
+}
+
+struct Process {
+    name: String,
+    side: Side,
+    program: harness::Program,
+    threads: BTreeMap<u32, Thread>,
+}
+
+/// A thread, and how much of its trace was told.
+struct Thread {
+    name: String,
+    calls: usize,
+    waits: bool,
+    ended: bool,
+}
+
+struct Accepted {
+    server: String,
+    descriptor: String,
+    since: u64,
+    client: String,
+}
+
+impl Recorder<'_> {
+    fn act(&mut self, act: &scenario::Act, number: usize) -> Result<Act> {
+        for action in act.actions.iter().chain(&act.until) {
+            self.act_on(action)?;
+        }
+        let mut snapshot = self.rest(act)?;
+        let causes = self.causes()?;
+        for socket in &mut snapshot.sockets {
+            if socket.state == "LISTEN" {
+                socket.backlog = self.backlog;
+            }
+        }
+        self.compare_with_ss(&snapshot)?;
+        let ports = Ports {
+            server: SERVER_PORT,
+            clients: &self.ports,
+        };
+        let packets = self.capture.until_mark(number - 1)?;
+        let changes = self.states.until_mark(number - 1)?;
+        let packets = packets.into_iter().filter_map(|p| ports.packet(p));
+        let changes = changes.into_iter().filter_map(|change| {
+            let owner = self
+                .processes
+                .iter()
+                .find(|process| process.threads.contains_key(&change.thread));
+            ports.change(change, owner.map(|process| process.name.clone()))
+        });
+        let effects = packets.chain(changes).collect();
+        let events = merge(causes, effects, &snapshot)?;
+        Ok(Act { events, snapshot })
+    }
+
+    fn act_on(&mut self, Action { who, what }: &Action) -> Result<()> {
+        if *what == What::Start {
+            return self.start(who);
+        }
+        let mut processes = self.processes.iter_mut();
+        let program = processes
+            .find(|process| process.name == *who)
+            .map(|process| &mut process.program)
+            .with_context(|| format!("{who} was not started"))?;
+        match what {
+            What::Start => {}
+            What::Kill => program.kill()?,
+            What::Types(line) => program.type_line(line),
+            What::EndsInput => program.end_input(),
+            What::Exits(code) => program.expect_exit(*code)?,
+            What::Shows(text) => {
+                // A UDP client's ports go by as long as it tries.
+                let lab = self.lab.clone();
+                let wanted = format!("{who} shows {text}");
+                lab.wait_until(&wanted, || {
+                    self.give_ports();
+                    self.shown(who).contains(text.as_str())
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn shown(&self, who: &str) -> String {
+        let mut processes = self.processes.iter();
+        let process = processes.find(|process| process.name == who);
+        let bytes = process.map(|process| process.program.printed());
+        String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
+    }
+
+    fn start(&mut self, name: &str) -> Result<()> {
+        let Some(program) = self.scenario.program(name) else {
+            bail!("nobody is called {name}");
+        };
+        let path = harness::binary(&program.package, &program.binary)?;
+        if program.side == Side::Client {
+            let clients = self.processes.iter();
+            let clients = clients.filter(|p| p.side == Side::Client).count();
+            self.offer(CLIENT_PORT + clients as u16, name)?;
+        }
+        let mut command = strace::command(&path, self.folder.path(), name);
+        command.arg(format!("127.0.0.1:{SERVER_PORT}"));
+        command.args(&program.args);
+        let started = self.lab.start_command(name, command)?;
+        self.processes.push(Process {
+            name: name.to_owned(),
+            side: program.side,
+            program: started,
+            threads: BTreeMap::new(),
+        });
+        Ok(())
+    }
+
+    /// Lets the next socket have `port`, which will be `client`'s.
+    fn offer(&mut self, port: u16, client: &str) -> Result<()> {
+        fs::write(PORT_RANGE, format!("{port} {port}"))?;
+        self.ports.insert(port, client.to_owned());
+        self.free_port = Some(port);
+        Ok(())
+    }
+
+    /// Once a client has its port, other sockets get others; but a UDP client
+    /// makes a socket for each try.
+    fn give_ports(&mut self) {
+        let Some(port) = self.free_port else { return };
+        let tcp = proc::tcp_rows(port).is_some_and(|rows| !rows.is_empty());
+        let udp = proc::udp_table().is_some_and(|rows| {
+            rows.iter().any(|row| row.local.port() == port)
+        });
+        if !tcp && !udp {
+            return;
+        }
+        self.free_port = None;
+        let client = self.ports.get(&port).cloned().unwrap_or_default();
+        let given = match tcp {
+            true => fs::write(PORT_RANGE, OTHER_PORTS).map_err(Into::into),
+            false => self.offer(port + 1, &client),
+        };
+        // Without it the next socket gets no port, which will be seen.
+        let _: Result<()> = given;
+    }
+
+    /// Waits until all of them rest, and the tables are as they must be.
+    fn rest(&mut self, act: &scenario::Act) -> Result<Snapshot> {
+        let lab = self.lab.clone();
+        let mut seen = Snapshot::default();
+        let waited = lab.wait_until("the scenario's rest", || {
+            self.give_ports();
+            let (waiting, all) = self.waiting(&act.rest);
+            let sockets = self.sockets();
+            seen = Snapshot { waiting, sockets };
+            all && matches(&seen.sockets, &act.sockets)
+                && self.is_written().unwrap_or(false)
+        });
+        if let Err(failure) = waited {
+            bail!(
+                "{failure}\nwaited for {:?} and {:#?}\nfound {seen:#?}",
+                act.rest,
+                act.sockets
+            );
+        }
+        Ok(seen)
+    }
+
+    fn waiting(&self, rest: &[(String, Vec<String>)]) -> (Vec<Waiting>, bool) {
+        let mut waiting = Vec::new();
+        let mut all = true;
+        for (who, wanted) in rest {
+            let mut processes = self.processes.iter();
+            let process = processes.find(|process| process.name == *who);
+            let threads = process
+                .and_then(|process| tasks::thread_ids(process.program.id()))
+                .unwrap_or_default();
+            let mut calls: Vec<_> = threads
+                .into_iter()
+                .map(|thread| match tasks::blocked_in(thread) {
+                    Some(("futex", _)) => "futex".to_owned(),
+                    Some((name, fd)) => format!("{name}({fd})"),
+                    None => "running".to_owned(),
+                })
+                .collect();
+            calls.sort();
+            all &= calls == *wanted;
+            waiting.extend(calls.into_iter().map(|call| Waiting {
+                who: who.clone(),
+                call,
+            }));
+        }
+        (waiting, all)
+    }
+
+    /// Whether strace has written down the end of each thread that is gone.
+    fn is_written(&self) -> Result<bool> {
+        for process in &self.processes {
+            let id = process.program.id();
+            let threads = match process.program.status() {
+                None => tasks::thread_ids(id).unwrap_or_default(),
+                Some(_) => Vec::new(),
+            };
+            let traces = strace::read(self.folder.path(), &process.name, id)?;
+            let is_gone = |t: &strace::Trace| !threads.contains(&t.thread);
+            if traces.iter().any(|t| is_gone(t) && t.end.is_none()) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The rows of the listener and of its connections, or of the UDP sockets.
+    fn sockets(&self) -> Vec<Socket> {
+        let mut sockets: Vec<Socket> = match self.scenario.protocol.as_str() {
+            // The queue's length there is memory, not data: left out.
+            "udp" => proc::udp_table()
+                .unwrap_or_default()
+                .into_iter()
+                .filter_map(|row| {
+                    let state = match row.remote.port() {
+                        0 => "UNCONN",
+                        _ => "ESTABLISHED",
+                    };
+                    self.socket(row.local, row.remote, state)
+                })
+                .collect(),
+            _ => proc::tcp_rows(SERVER_PORT)
+                .unwrap_or_default()
+                .into_iter()
+                .filter_map(|row| {
+                    Some(Socket {
+                        receive_queue: row.receive_queue,
+                        send_queue: row.send_queue,
+                        ..self.socket(row.local, row.remote, row.state)?
+                    })
+                })
+                .collect(),
+        };
+        sockets
+            .sort_by_key(|s| (s.state != "LISTEN", s.client.clone(), s.side));
+        sockets
+    }
+
+    fn socket(
+        &self,
+        local: std::net::SocketAddr,
+        remote: std::net::SocketAddr,
+        state: &str,
+    ) -> Option<Socket> {
+        let (side, client) = match local.port() {
+            SERVER_PORT => (Side::Server, self.ports.get(&remote.port())),
+            port => (Side::Client, Some(self.ports.get(&port)?)),
+        };
+        Some(Socket {
+            side,
+            client: client.cloned().unwrap_or_default(),
+            local: local.to_string(),
+            peer: match remote.port() {
+                0 => format!("{}:*", remote.ip()),
+                _ => remote.to_string(),
+            },
+            state: state.to_owned(),
+            receive_queue: 0,
+            send_queue: 0,
+            backlog: None,
+        })
+    }
+
+    /// The figures show what `ss` would print: here it is asked.
+    fn compare_with_ss(&self, snapshot: &Snapshot) -> Result<()> {
+        let option = match self.scenario.protocol.as_str() {
+            "udp" => "-uanH",
+            _ => "-tanH",
+        };
+        let output = Command::new("ss").arg(option).output()?;
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        let row = |line: &str| -> Vec<String> {
+            line.split_whitespace().take(5).map(str::to_owned).collect()
+        };
+        let mut rows: Vec<_> = printed.lines().map(row).collect();
+        let ours = |address: &String| {
+            let port = address.rsplit(':').next().and_then(|p| p.parse().ok());
+            port.is_some_and(|port| {
+                port == SERVER_PORT || self.ports.contains_key(&port)
+            })
+        };
+        rows.retain(|row| row.get(3).is_some_and(ours));
+        let mut drawn: Vec<_> =
+            snapshot.sockets.iter().map(|s| row(&s.ss())).collect();
+        rows.sort();
+        drawn.sort();
+        ensure!(rows == drawn, "ss prints {rows:?}, not {drawn:?}");
+        Ok(())
+    }
+
+    /// What was called, or came back, since the last time; and who ended.
+    fn causes(&mut self) -> Result<Vec<Cause>> {
+        let mut causes = Vec::new();
+        for process in &mut self.processes {
+            let main = process.program.id();
+            let traces = strace::read(self.folder.path(), &process.name, main)?;
+            for trace in &traces {
+                self.accepted.extend(trace.calls.iter().filter_map(|call| {
+                    let port = call.address()?.port();
+                    (call.name == "accept4").then_some(())?;
+                    Some(Accepted {
+                        server: process.name.clone(),
+                        descriptor: call.number()?,
+                        since: call.ended?,
+                        client: self.ports.get(&port)?.clone(),
+                    })
+                }));
+                let listen = trace.calls.iter().find(|c| c.name == "listen");
+                self.backlog = listen
+                    .and_then(|call| call.args.get(1)?.parse().ok())
+                    .or(self.backlog);
+            }
+            let program = self.scenario.program(&process.name);
+            let names = program.map_or(&[][..], |program| &program.threads);
+            for trace in traces {
+                if trace.calls.is_empty() && trace.thread != main {
+                    continue;
+                }
+                let others = process.threads.len().saturating_sub(1);
+                if !process.threads.contains_key(&trace.thread) {
+                    let name = match trace.thread == main {
+                        true => process.name.clone(),
+                        false => {
+                            names.get(others).cloned().with_context(|| {
+                                format!("name all threads of {}", process.name)
+                            })?
+                        }
+                    };
+                    process.threads.insert(
+                        trace.thread,
+                        Thread {
+                            name,
+                            calls: 0,
+                            waits: false,
+                            ended: false,
+                        },
+                    );
+                }
+                let Some(thread) = process.threads.get_mut(&trace.thread)
+                else {
+                    continue;
+                };
+                let cause = |at, client, sends, event| Cause {
+                    at,
+                    side: process.side,
+                    client,
+                    sends,
+                    event,
+                };
+                let first = thread.calls - usize::from(thread.waits);
+                for (index, call) in trace.calls.iter().enumerate().skip(first)
+                {
+                    let began_before = index < thread.calls;
+                    let phase = match (began_before, call.ended) {
+                        (true, None) => continue,
+                        (true, Some(_)) => Phase::Returns,
+                        (false, None) => Phase::Waits,
+                        (false, Some(_)) => Phase::Whole,
+                    };
+                    let at = match (phase, call.ended) {
+                        (Phase::Returns, Some(ended)) => ended,
+                        _ => call.began,
+                    };
+                    let client = match process.side {
+                        Side::Client => process.name.clone(),
+                        Side::Server => connection(
+                            &process.name,
+                            call,
+                            &self.accepted,
+                            &self.ports,
+                        ),
+                    };
+                    let event = Event::Call {
+                        who: thread.name.clone(),
+                        call: call.shown(),
+                        result: call.shown_result(),
+                        phase,
+                    };
+                    let sends = SENDS.contains(&call.name.as_str());
+                    causes.push(cause(at, client, sends, event));
+                }
+                thread.calls = trace.calls.len();
+                thread.waits =
+                    trace.calls.last().is_some_and(|c| c.ended.is_none());
+                if let Some((at, how)) = trace.end.filter(|_| !thread.ended) {
+                    thread.ended = true;
+                    let what = match how.strip_prefix("exited with ") {
+                        Some("0") => "exits".to_owned(),
+                        Some(code) => format!("exits with code {code}"),
+                        None => "is killed".to_owned(),
+                    };
+                    let who = thread.name.clone();
+                    let event = Event::Happens { who, what };
+                    causes.push(cause(at, String::new(), false, event));
+                }
+            }
+        }
+        Ok(causes)
+    }
+}
+
+/// The calls that make the kernel send something, or change a state.
+const SENDS: [&str; 5] = ["connect", "listen", "sendto", "shutdown", "close"];
+
+/// The client of the connection that a server's call is about; empty for its
+/// own socket.
+fn connection(
+    server: &str,
+    call: &strace::Call,
+    accepted: &[Accepted],
+    ports: &BTreeMap<u16, String>,
+) -> String {
+    if let Some(address) = call.address()
+        && let Some(client) = ports.get(&address.port())
+    {
+        return client.clone();
+    }
+    let held = accepted.iter().filter(|accepted| {
+        accepted.server == server
+            && accepted.descriptor == call.descriptor()
+            && accepted.since <= call.began
+    });
+    let last = held.max_by_key(|accepted| accepted.since);
+    last.map_or(String::new(), |accepted| accepted.client.clone())
+}
+
+fn matches(seen: &[Socket], awaited: &[Awaited]) -> bool {
+    seen.len() == awaited.len()
+        && awaited.iter().all(|a| {
+            seen.iter().any(|s| {
+                s.side == a.side
+                    && s.client == a.client
+                    && s.state == a.state
+                    && s.receive_queue == a.receive_queue
+                    && s.send_queue == 0
+            })
+        })
+}

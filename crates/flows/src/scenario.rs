@@ -1,0 +1,533 @@
+//! A scenario: `docs/flows/NAME.toml`, which says which programs take part,
+//! what is done to them, when they rest, and the words for each step.
+//!
+//! `steps.toml` beside it has the steps that several scenarios share, and
+//! `code.toml` the line of Rust and of Python for each call of each program.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use anyhow::{Context, Result, anyhow, bail};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use toml::Spanned;
+
+use crate::Side;
+use crate::recording::folder;
+
+/// A scenario, read and checked.
+#[derive(Debug)]
+pub struct Scenario {
+    /// The name of its files, such as `01-conversation`.
+    pub name: String,
+    /// What the figure is called.
+    pub title: String,
+    /// One or two sentences for a reader who cannot see the figure.
+    pub summary: String,
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// Who takes part.
+    pub programs: Vec<Program>,
+    /// What happens, from rest to rest.
+    pub acts: Vec<Act>,
+}
+
+/// A program that takes part.
+#[derive(Debug)]
+pub struct Program {
+    /// What the figure calls it.
+    pub name: String,
+    /// Its side.
+    pub side: Side,
+    /// The package that it belongs to.
+    pub package: String,
+    /// The executable.
+    pub binary: String,
+    /// Its arguments behind the address.
+    pub args: Vec<String>,
+    /// What its threads are called, beside the main one, in the order of
+    /// their first call.
+    pub threads: Vec<String>,
+    calls: BTreeMap<String, [String; 2]>,
+}
+
+/// What happens between two rests.
+#[derive(Debug)]
+pub struct Act {
+    /// Its line in the file.
+    pub line: usize,
+    /// What is done.
+    pub actions: Vec<Action>,
+    /// What is waited for before the rest.
+    pub until: Vec<Action>,
+    /// Who rests, and the calls in which its threads wait, sorted.
+    pub rest: Vec<(String, Vec<String>)>,
+    /// The rows of the kernel's tables, and no others.
+    pub sockets: Vec<Awaited>,
+    /// The words.
+    pub steps: Vec<Step>,
+    /// The words for the tables; without them they are not shown.
+    pub table: Option<Table>,
+}
+
+/// Something that is done to a program, or expected of it.
+#[derive(Debug)]
+pub struct Action {
+    /// The program.
+    pub who: String,
+    /// What.
+    pub what: What,
+}
+
+/// What is done to a program, or expected of it.
+#[derive(Debug, PartialEq, Eq)]
+pub enum What {
+    /// `start NAME`.
+    Start,
+    /// `kill NAME`.
+    Kill,
+    /// `NAME types TEXT`.
+    Types(String),
+    /// `NAME types Ctrl-D`.
+    EndsInput,
+    /// `NAME shows TEXT`.
+    Shows(String),
+    /// `NAME exits CODE`.
+    Exits(i32),
+}
+
+/// A row of the kernel's tables: `listener 1`, `client: ESTABLISHED`, or
+/// `server for client: CLOSE-WAIT 5`; the number is that of the receive queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Awaited {
+    /// Whose kernel keeps it.
+    pub side: Side,
+    /// The client at the one end.
+    pub client: String,
+    /// The state.
+    pub state: String,
+    /// Bytes that are not read, or connections that are not accepted.
+    pub receive_queue: usize,
+}
+
+/// The words of a step, and the calls that it tells.
+#[derive(Debug)]
+pub struct Step {
+    /// Its line in the file.
+    pub line: usize,
+    /// A few words.
+    pub title: String,
+    /// What happens, and why.
+    pub text: String,
+    /// The calls, in the order in which they are told.
+    pub calls: Vec<Told>,
+    /// The lines of Rust and Python, if not those of the calls.
+    pub code: Option<[String; 2]>,
+    /// The step is about a segment that only acknowledges: it must be there.
+    pub acknowledged: bool,
+}
+
+/// A call that a step tells: `NAME CALL`, or `NAME CALL begins`. The end of a
+/// program or a thread is called `exits`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// Its line in the file.
+    pub line: usize,
+    /// The actor.
+    pub who: String,
+    /// The call's name.
+    pub name: String,
+    /// Only its beginning: a later step tells its end.
+    pub begins: bool,
+}
+
+/// The words for the kernel's tables.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Table {
+    /// A few words.
+    pub title: String,
+    /// What there is to see.
+    pub text: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ScenarioFile {
+    title: String,
+    summary: String,
+    #[serde(default = "tcp")]
+    protocol: String,
+    servers: Spanned<BTreeMap<String, String>>,
+    clients: Spanned<BTreeMap<String, String>>,
+    #[serde(default)]
+    threads: BTreeMap<String, Vec<String>>,
+    act: Vec<Spanned<ActFile>>,
+}
+
+fn tcp() -> String {
+    "tcp".to_owned()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ActFile {
+    #[serde(rename = "do")]
+    actions: Vec<Spanned<String>>,
+    #[serde(default)]
+    until: Vec<Spanned<String>>,
+    rest: BTreeMap<Spanned<String>, String>,
+    sockets: Vec<Spanned<String>>,
+    step: Vec<Spanned<StepFile>>,
+    table: Option<Table>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StepFile {
+    #[serde(rename = "use")]
+    shared: Option<Spanned<String>>,
+    client: Option<String>,
+    server: Option<String>,
+    title: Option<String>,
+    text: Option<String>,
+    #[serde(default)]
+    calls: Vec<Spanned<String>>,
+    rust: Option<String>,
+    python: Option<String>,
+    #[serde(default)]
+    acknowledged: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SharedStep {
+    title: Option<String>,
+    text: Option<String>,
+    calls: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProgramFile {
+    package: String,
+    calls: BTreeMap<String, [String; 2]>,
+}
+
+/// Text of a file, for the numbers of its lines.
+struct Source {
+    file: String,
+    text: String,
+}
+
+impl Source {
+    fn open(file: &str) -> Result<Self> {
+        let path = folder().join(file);
+        let text = fs::read_to_string(&path)
+            .with_context(|| format!("cannot read {}", path.display()))?;
+        let file = format!("docs/flows/{file}");
+        Ok(Self { file, text })
+    }
+
+    fn parse<T: DeserializeOwned>(&self) -> Result<T> {
+        toml::from_str(&self.text).map_err(|error| {
+            let at = error.span().map_or(0, |span| span.start);
+            anyhow!("{}:{}: {}", self.file, self.line(at), error.message())
+        })
+    }
+
+    fn line(&self, at: usize) -> usize {
+        self.text[..at].matches('\n').count() + 1
+    }
+}
+
+/// The names of the scenarios, in the order of the book.
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn names() -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder())? {
+        let file = entry?.file_name().to_string_lossy().into_owned();
+        let stem = file.strip_suffix(".toml");
+        if let Some(stem) = stem.filter(|s| s.starts_with(char::is_numeric)) {
+            names.push(stem.to_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+impl Scenario {
+    /// Reads the scenario `name` and what it refers to.
+    ///
+    /// # Errors
+    /// A file is missing or misspelt: its name and the line.
+    pub fn load(name: &str) -> Result<Self> {
+        let code = Source::open("code.toml")?.parse()?;
+        let shared = Source::open("steps.toml")?.parse()?;
+        Self::read(name, Source::open(&format!("{name}.toml"))?, code, shared)
+    }
+
+    fn read(
+        name: &str,
+        source: Source,
+        code: BTreeMap<String, ProgramFile>,
+        shared: BTreeMap<String, SharedStep>,
+    ) -> Result<Self> {
+        let file: ScenarioFile = source.parse()?;
+        let mut scenario = Self {
+            name: name.to_owned(),
+            title: file.title,
+            summary: words(&file.summary),
+            protocol: file.protocol,
+            programs: Vec::new(),
+            acts: Vec::new(),
+        };
+        let sides =
+            [(Side::Client, file.clients), (Side::Server, file.servers)];
+        for (side, programs) in sides {
+            let line = source.line(programs.span().start);
+            for (name, command) in programs.into_inner() {
+                let mut command = command.split(' ').map(str::to_owned);
+                let binary = command.next().unwrap_or_default();
+                let Some(known) = code.get(&binary) else {
+                    bail!(
+                        "{}:{line}: code.toml has no program {binary}",
+                        source.file
+                    );
+                };
+                scenario.programs.push(Program {
+                    threads: file
+                        .threads
+                        .get(&name)
+                        .cloned()
+                        .unwrap_or_default(),
+                    name,
+                    side,
+                    package: known.package.clone(),
+                    binary,
+                    args: command.collect(),
+                    calls: known.calls.clone(),
+                });
+            }
+        }
+        if let Some(name) = file
+            .threads
+            .keys()
+            .find(|who| scenario.program(who).is_none())
+        {
+            bail!("{}: [threads]: nobody is called {name}", source.file);
+        }
+        for act in file.act {
+            let line = source.line(act.span().start);
+            let act = scenario.act(line, act.into_inner(), &source, &shared)?;
+            scenario.acts.push(act);
+        }
+        Ok(scenario)
+    }
+
+    /// The program that is called `name`.
+    pub fn program(&self, name: &str) -> Option<&Program> {
+        self.programs.iter().find(|program| program.name == name)
+    }
+
+    /// The program that is called `actor`, or has a thread of that name.
+    pub fn owner(&self, actor: &str) -> Option<&Program> {
+        self.programs.iter().find(|program| {
+            program.name == actor || program.threads.iter().any(|t| t == actor)
+        })
+    }
+
+    /// Where it stands.
+    pub fn file(&self) -> String {
+        format!("docs/flows/{}.toml", self.name)
+    }
+
+    fn act(
+        &self,
+        line: usize,
+        act: ActFile,
+        source: &Source,
+        shared: &BTreeMap<String, SharedStep>,
+    ) -> Result<Act> {
+        let at = |text: &Spanned<String>, error: &str| {
+            let line = source.line(text.span().start);
+            anyhow!("{}:{line}: {error}: {}", source.file, text.get_ref())
+        };
+        let actions = |texts: &[Spanned<String>]| {
+            let read = |text: &Spanned<String>| {
+                self.action(text.get_ref())
+                    .ok_or_else(|| at(text, "nobody can do this"))
+            };
+            texts.iter().map(read).collect::<Result<Vec<_>>>()
+        };
+        let mut sockets = Vec::new();
+        for text in &act.sockets {
+            sockets.extend(
+                self.awaited(text.get_ref())
+                    .ok_or_else(|| at(text, "this is no socket"))?,
+            );
+        }
+        let mut rest = Vec::new();
+        for (who, calls) in &act.rest {
+            if self.program(who.get_ref()).is_none() {
+                return Err(at(who, "nobody is called so"));
+            }
+            let mut calls: Vec<_> =
+                calls.split(' ').map(str::to_owned).collect();
+            calls.sort();
+            rest.push((who.get_ref().clone(), calls));
+        }
+        rest.sort_by_key(|(who, _)| {
+            let side = self.program(who).map(|program| program.side);
+            (side != Some(Side::Server), who.clone())
+        });
+        let mut steps = Vec::new();
+        for step in act.step {
+            let line = source.line(step.span().start);
+            steps.push(self.step(line, step.into_inner(), source, shared)?);
+        }
+        Ok(Act {
+            line,
+            actions: actions(&act.actions)?,
+            until: actions(&act.until)?,
+            rest,
+            sockets,
+            steps,
+            table: act.table.map(|table| Table {
+                title: table.title,
+                text: words(&table.text),
+            }),
+        })
+    }
+
+    fn action(&self, text: &str) -> Option<Action> {
+        let found = |who: &str, what| {
+            let who = self.program(who)?.name.clone();
+            Some(Action { who, what })
+        };
+        if let Some(who) = text.strip_prefix("start ") {
+            return found(who, What::Start);
+        }
+        if let Some(who) = text.strip_prefix("kill ") {
+            return found(who, What::Kill);
+        }
+        if let Some((who, typed)) = text.split_once(" types ") {
+            let what = match typed {
+                "Ctrl-D" => What::EndsInput,
+                typed => What::Types(typed.to_owned()),
+            };
+            return found(who, what);
+        }
+        if let Some((who, shown)) = text.split_once(" shows ") {
+            return found(who, What::Shows(shown.to_owned()));
+        }
+        let (who, code) = text.split_once(" exits ")?;
+        found(who, What::Exits(code.parse().ok()?))
+    }
+
+    fn awaited(&self, text: &str) -> Option<Vec<Awaited>> {
+        let (whose, state) = text.split_once(": ")?;
+        let (state, queue) = state.split_once(' ').unwrap_or((state, "0"));
+        let receive_queue = queue.parse().ok()?;
+        let row = |side, client: &str| Awaited {
+            side,
+            client: client.to_owned(),
+            state: state.to_owned(),
+            receive_queue,
+        };
+        if ["LISTEN", "UNCONN"].contains(&state) {
+            let program = self.program(whose)?;
+            return Some(vec![row(program.side, "")]);
+        }
+        let (whose, sides) = match whose.split_once(" for ") {
+            Some((_, client)) => (client, &[Side::Server][..]),
+            None => match whose.strip_suffix(", both ends") {
+                Some(client) => (client, &[Side::Client, Side::Server][..]),
+                None => (whose, &[Side::Client][..]),
+            },
+        };
+        let client = self.program(whose)?;
+        if client.side != Side::Client {
+            return None;
+        }
+        Some(sides.iter().map(|side| row(*side, whose)).collect())
+    }
+
+    fn step(
+        &self,
+        line: usize,
+        step: StepFile,
+        source: &Source,
+        shared: &BTreeMap<String, SharedStep>,
+    ) -> Result<Step> {
+        let file = &source.file;
+        let mut calls: Vec<(usize, String)> = Vec::new();
+        let (mut title, mut text) = (None, None);
+        if let Some(name) = &step.shared {
+            let Some(shared) = shared.get(name.get_ref()) else {
+                bail!(
+                    "{file}:{line}: steps.toml has no step {}",
+                    name.get_ref()
+                );
+            };
+            (title, text) = (shared.title.clone(), shared.text.clone());
+            let client = step.client.as_deref().unwrap_or("client");
+            let server = step.server.as_deref().unwrap_or("server");
+            let call = |call: &String| {
+                let call = call.replace("CLIENT", client);
+                (line, call.replace("SERVER", server))
+            };
+            calls.extend(shared.calls.iter().map(call));
+        }
+        calls.extend(
+            step.calls.into_iter().map(|call| {
+                (source.line(call.span().start), call.into_inner())
+            }),
+        );
+        let told = |(line, call): &(usize, String)| {
+            let begun = call.strip_suffix(" begins");
+            let named = begun.unwrap_or(call).rsplit_once(' ');
+            let Some((who, name)) =
+                named.filter(|(who, _)| self.owner(who).is_some())
+            else {
+                bail!("{file}:{line}: nobody can call this: {call}");
+            };
+            Ok(Told {
+                line: *line,
+                who: who.to_owned(),
+                name: name.to_owned(),
+                begins: begun.is_some(),
+            })
+        };
+        let code = match (step.rust, step.python) {
+            (None, None) => None,
+            (rust, python) => {
+                Some([rust.unwrap_or_default(), python.unwrap_or_default()])
+            }
+        };
+        let missing =
+            || format!("{file}:{line}: a step has a title and a text");
+        Ok(Step {
+            line,
+            title: step.title.or(title).with_context(missing)?,
+            text: words(&step.text.or(text).with_context(missing)?),
+            calls: calls.iter().map(told).collect::<Result<_>>()?,
+            code,
+            acknowledged: step.acknowledged,
+        })
+    }
+}
+
+impl Program {
+    /// The line of Rust and of Python that makes a call.
+    pub fn code(&self, call: &str) -> Option<&[String; 2]> {
+        self.calls.get(call)
+    }
+}
+
+/// A text without the line breaks of its file.
+fn words(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
