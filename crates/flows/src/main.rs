@@ -43,37 +43,42 @@ fn main() -> Result<()> {
 }
 
 fn record(names: &[String], write: bool) -> Result<()> {
-    let mut differ = 0;
+    let mut refused = 0;
     for name in names {
-        let scenario = Scenario::load(name)?;
-        let new = recorder::isolated(name)?;
-        let path = Recording::path(name);
-        let difference = match Recording::load(&path) {
-            Ok(old) => match compare::difference(&scenario, &old, &new) {
-                Ok(difference) => difference,
-                Err(error) => Some(format!("{error:#}")),
-            },
-            Err(error) => Some(format!("{error:#}")),
-        };
-        let Some(difference) = difference else {
-            println!("{name}: as recorded");
-            continue;
-        };
-        println!("{difference}");
-        differ += 1;
-        if write {
-            fs::write(&path, new.to_json()?)?;
-            narrate::narrate(&scenario, &new)?;
-            println!("{}: written", path.display());
+        match record_one(name, write) {
+            Ok(said) => println!("{name}: {said}"),
+            Err(error) => {
+                eprintln!("{error:#}");
+                refused += 1;
+            }
         }
     }
     ensure!(
-        write || differ == 0,
-        "{differ} of {} scenarios differ: look, mend the scenario or the \
-         program, and record again: `cargo run -p flows -- record`",
+        refused == 0,
+        "{refused} of {} scenarios: mend the scenario or the program, or \
+         record again: `cargo run -p flows -- record`",
         names.len()
     );
     Ok(())
+}
+
+fn record_one(name: &str, write: bool) -> Result<&'static str> {
+    let scenario = Scenario::load(name)?;
+    let new = recorder::isolated(name)?;
+    narrate::narrate(&scenario, &new)?;
+    let path = Recording::path(name);
+    let difference = Recording::load(&path)
+        .and_then(|old| compare::difference(&scenario, &old, &new))
+        .unwrap_or_else(|error| Some(format!("{error:#}")));
+    match difference {
+        None => Ok("as recorded"),
+        Some(difference) if write => {
+            println!("{difference}");
+            fs::write(&path, new.to_json()?)?;
+            Ok("written")
+        }
+        Some(difference) => bail!("{difference}"),
+    }
 }
 
 fn draw() -> Result<()> {

@@ -434,10 +434,11 @@ impl Recorder<'_> {
             let program = self.scenario.program(&process.name);
             let names = program.map_or(&[][..], |program| &program.threads);
             for trace in traces {
-                if trace.calls.is_empty() && trace.thread != main {
+                if trace.calls.is_empty() {
                     continue;
                 }
-                let others = process.threads.len().saturating_sub(1);
+                let threads = process.threads.keys();
+                let others = threads.filter(|id| **id != main).count();
                 if !process.threads.contains_key(&trace.thread) {
                     let name = match trace.thread == main {
                         true => process.name.clone(),

@@ -145,7 +145,8 @@ pub struct Told {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Table {
-    /// A few words.
+    /// A few words; if there are none, what it is.
+    #[serde(default = "the_table")]
     pub title: String,
     /// What there is to see.
     pub text: String,
@@ -167,6 +168,10 @@ struct ScenarioFile {
 
 fn tcp() -> String {
     "tcp".to_owned()
+}
+
+fn the_table() -> String {
+    "The kernel's table".to_owned()
 }
 
 #[derive(Deserialize)]

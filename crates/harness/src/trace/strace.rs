@@ -36,7 +36,8 @@ pub struct Trace {
 
 /// `program`, run under strace, which writes `DIR/NAME.THREAD`.
 ///
-/// With `-D` the program stays our child and strace is its companion: so a
+/// Of the signals it tells the one that ends a program in any case. With `-D`
+/// the program stays our child and strace is its companion: so a
 /// signal, and the wait for the end, mean the program.
 pub fn command(program: &Path, dir: &Path, name: &str) -> Command {
     let mut command = Command::new("strace");
@@ -50,7 +51,7 @@ pub fn command(program: &Path, dir: &Path, name: &str) -> Command {
             "-s",
             "200",
             "-e",
-            "signal=none",
+            "signal=kill",
         ])
         .args(["-e", "trace=%net,close,read", "-o"])
         .arg(dir.join(name))
