@@ -154,10 +154,10 @@ fn step(
         } else if item.name != *name {
             bail!("{file}:{line}: {place}: {who}: not {name}, but {event}");
         }
-        let code = match (&words.code, scenario.owner(who)) {
-            (Some(code), _) => Some(code),
-            (None, Some(program)) => program.code(name),
-            _ => None,
+        let program = scenario.owner(who);
+        let code = match &words.code {
+            Some(code) => Some(code).filter(|_| step.code.is_empty()),
+            None => program.and_then(|program| program.code(name)),
         };
         if let Some([rust, python]) = code {
             let code = Code {

@@ -203,7 +203,7 @@ impl Recorder<'_> {
     fn shown(&self, who: &str) -> String {
         let mut processes = self.processes.iter();
         let process = processes.find(|process| process.name == who);
-        let bytes = process.map(|process| process.program.printed());
+        let bytes = process.map(|process| process.program.stdout());
         String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
     }
 
