@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::Result;
+use flows::compare;
 use flows::recording::Recording;
 use flows::scenario::{self, Scenario};
 use flows::{Event, Phase, Seen, folder};
@@ -166,5 +167,91 @@ fn no_change_of_state_is_missing() -> Result<()> {
             assert_eq!(*seen == Seen::Table, state == "TIME-WAIT");
         }
     }
+    Ok(())
+}
+
+/// What one edit of a recording makes the comparison say.
+fn difference(
+    name: &str,
+    edit: impl Fn(&mut Vec<Event>),
+) -> Result<Option<String>> {
+    let scenario = Scenario::load(name)?;
+    let old = Recording::load(&Recording::path(name))?;
+    let mut new = old.clone();
+    new.acts.iter_mut().for_each(|act| edit(&mut act.events));
+    compare::difference(&scenario, &old, &new)
+}
+
+fn position(events: &[Event], wanted: &str) -> Option<usize> {
+    events.iter().position(|event| {
+        matches!(event, Event::Call { call, .. } if call.starts_with(wanted))
+    })
+}
+
+#[test]
+fn a_call_more_is_a_difference_in_its_act_and_step() -> Result<()> {
+    for more in ["shutdown(5, SHUT_WR)", "setsockopt(5, TCP_NODELAY, 1)"] {
+        let found = difference("03-three-clients", |events| {
+            if let Some(at) = position(events, "close(5)") {
+                events.insert(
+                    at,
+                    Event::Call {
+                        who: "thread 2".to_owned(),
+                        call: more.to_owned(),
+                        result: "0".to_owned(),
+                        phase: Phase::Whole,
+                    },
+                );
+            }
+        })?;
+        let found = found.unwrap_or_default();
+        assert!(found.starts_with("docs/flows/03-three-clients.toml:"));
+        assert!(found.contains("act 6, step \"Client 2 leaves\""), "{found}");
+        assert!(found.contains(more), "{found}");
+    }
+    Ok(())
+}
+
+#[test]
+fn another_byte_is_a_difference_in_its_act_and_step() -> Result<()> {
+    let found = difference("03-three-clients", |events| {
+        for event in events {
+            if let Event::Call { call, .. } = event {
+                *call = call.replace("sendto(6, \"three", "sendto(6, \"Three");
+            }
+        }
+    })?;
+    let found = found.unwrap_or_default();
+    let place = "docs/flows/03-three-clients.json: act 5, step \"Its thread \
+                 sends it back\": thread 3:";
+    assert!(found.starts_with(place), "{found}");
+    assert!(found.contains("\n- ") && found.contains("\n+ "), "{found}");
+    Ok(())
+}
+
+#[test]
+fn a_pure_acknowledgement_is_compared_only_where_a_step_is_about_it()
+-> Result<()> {
+    let without = |events: &mut Vec<Event>| {
+        events.retain(|event| !event.is_pure_ack());
+    };
+    assert_eq!(difference("03-three-clients", without)?, None);
+    let found = difference("01-conversation", without)?.unwrap_or_default();
+    assert!(
+        found.contains("step \"The client sends a line\""),
+        "{found}"
+    );
+    Ok(())
+}
+
+#[test]
+fn another_order_between_threads_is_no_difference() -> Result<()> {
+    let found = difference("03-three-clients", |events| {
+        if let Some(at) = position(events, "recvfrom(4") {
+            let call = events.remove(at);
+            events.push(call);
+        }
+    })?;
+    assert_eq!(found, None);
     Ok(())
 }

@@ -36,7 +36,11 @@ pub fn difference(
             scenario.name, old[step].title
         ))
     });
-    Ok(found)
+    let acts = [old.len(), new.len()];
+    Ok(found.or_else(|| {
+        let [old, new] = acts;
+        (old != new).then(|| format!("{old} acts were recorded, now {new}"))
+    }))
 }
 
 /// By what is compared: in which step, and what.

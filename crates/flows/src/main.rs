@@ -1,5 +1,6 @@
 //! `cargo run -p flows -- record`, then `cargo run -p flows -- draw`.
 
+use std::process::ExitCode;
 use std::{env, fs};
 
 use anyhow::{Result, bail, ensure};
@@ -18,7 +19,17 @@ usage: flows record [SCENARIO]
   compare  the same, but write nothing, and fail
   draw     make the figures from the recordings";
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
     let args: Vec<_> = env::args_os().skip(1).collect();
     let words: Vec<_> = args.iter().map(|arg| arg.to_string_lossy()).collect();
     let words: Vec<_> = words.iter().map(|word| &**word).collect();
@@ -30,9 +41,11 @@ fn main() -> Result<()> {
         ["draw"] => draw(),
         // Started by `record`.
         ["recorder", name] => {
-            let recording = recorder::record(&Scenario::load(name)?)?;
+            let mut recording = Recording::default();
+            let recorded =
+                recorder::record(&Scenario::load(name)?, &mut recording);
             print!("{}", recording.to_json()?);
-            Ok(())
+            recorded
         }
         ["-h" | "--help"] => {
             println!("{USAGE}");
@@ -64,21 +77,23 @@ fn record(names: &[String], write: bool) -> Result<()> {
 
 fn record_one(name: &str, write: bool) -> Result<&'static str> {
     let scenario = Scenario::load(name)?;
-    let new = recorder::isolated(name)?;
-    narrate::narrate(&scenario, &new)?;
+    let (new, failure) = recorder::isolated(name)?;
     let path = Recording::path(name);
     let difference = Recording::load(&path)
         .and_then(|old| compare::difference(&scenario, &old, &new))
         .unwrap_or_else(|error| Some(format!("{error:#}")));
-    match difference {
-        None => Ok("as recorded"),
-        Some(difference) if write => {
-            println!("{difference}");
-            fs::write(&path, new.to_json()?)?;
-            Ok("written")
+    let found = match (failure, difference) {
+        (Some(failure), difference) => {
+            bail!("{}\n{failure}", difference.unwrap_or_default())
         }
-        Some(difference) => bail!("{difference}"),
-    }
+        (None, None) => return Ok("as recorded"),
+        (None, Some(difference)) => difference,
+    };
+    narrate::narrate(&scenario, &new)?;
+    ensure!(write, "{found}");
+    println!("{found}");
+    fs::write(&path, new.to_json()?)?;
+    Ok("written")
 }
 
 fn draw() -> Result<()> {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 
 use crate::recording::{Act, Recording};
 use crate::scenario::{self, Scenario};
@@ -23,6 +23,12 @@ type Items = BTreeMap<String, VecDeque<Item>>;
 /// A step tells a call that was not made, or no step tells a call: with the
 /// file and the line.
 pub fn narrate(scenario: &Scenario, recording: &Recording) -> Result<Flow> {
+    let (told, seen) = (scenario.acts.len(), recording.acts.len());
+    ensure!(
+        told == seen,
+        "{}: {told} acts, and {seen} were recorded",
+        scenario.file()
+    );
     let acts = acts(scenario, recording)?;
     let steps: Vec<_> = acts.into_iter().flatten().collect();
     let mut actors: Vec<_> = scenario
@@ -52,7 +58,7 @@ pub fn narrate(scenario: &Scenario, recording: &Recording) -> Result<Flow> {
     })
 }
 
-/// The steps of each act.
+/// The steps of each act that was recorded.
 ///
 /// # Errors
 /// As for [`narrate`].
@@ -61,13 +67,6 @@ pub fn acts(
     recording: &Recording,
 ) -> Result<Vec<Vec<Step>>> {
     let file = scenario.file();
-    if scenario.acts.len() != recording.acts.len() {
-        bail!(
-            "{file}: {} acts, and {} were recorded",
-            scenario.acts.len(),
-            recording.acts.len()
-        );
-    }
     let mut acts = Vec::new();
     for (told, seen) in scenario.acts.iter().zip(&recording.acts) {
         let number = acts.len() + 1;

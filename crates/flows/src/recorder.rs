@@ -26,12 +26,12 @@ const OTHER_PORTS: &str = "40000 40999";
 const PORT_RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 
 /// Records the scenario `name` by starting this program again, with the
-/// arguments `recorder NAME`, in namespaces of its own.
+/// arguments `recorder NAME`, in namespaces of its own. If the programs do
+/// something else than the scenario says: why, and what was seen up to there.
 ///
 /// # Errors
-/// Something is missing, or the programs do something else than the scenario
-/// says.
-pub fn isolated(name: &str) -> Result<Recording> {
+/// Something is missing.
+pub fn isolated(name: &str) -> Result<(Recording, Option<String>)> {
     ensure!(
         cfg!(target_os = "linux"),
         "only Linux shows its tables: record there"
@@ -62,8 +62,14 @@ pub fn isolated(name: &str) -> Result<Recording> {
             said.trim()
         );
     }
-    ensure!(output.status.success(), "{name}: {}", said.trim());
-    serde_json::from_slice(&output.stdout).context("this is no recording")
+    let failure = match output.status.success() {
+        true => None,
+        false => Some(format!("{name}: {}", said.trim())),
+    };
+    match (serde_json::from_slice(&output.stdout), failure) {
+        (Ok(recording), failure) => Ok((recording, failure)),
+        (Err(error), failure) => bail!(failure.unwrap_or(error.to_string())),
+    }
 }
 
 fn is_installed(tool: &str) -> bool {
@@ -71,11 +77,12 @@ fn is_installed(tool: &str) -> bool {
     env::split_paths(&path).any(|folder| folder.join(tool).is_file())
 }
 
-/// Records a scenario, in the namespaces of [`isolated`].
+/// Records a scenario, in the namespaces of [`isolated`], into `recording`,
+/// which has what was seen up to an error.
 ///
 /// # Errors
-/// As for [`isolated`].
-pub fn record(scenario: &Scenario) -> Result<Recording> {
+/// Something is missing, or the programs do something else.
+pub fn record(scenario: &Scenario, recording: &mut Recording) -> Result<()> {
     let lab = Lab::new();
     let folder = TempDir::new()?;
     let tracefs = folder.path().join("tracing");
@@ -92,14 +99,16 @@ pub fn record(scenario: &Scenario) -> Result<Recording> {
         free_port: None,
         accepted: Vec::new(),
         backlog: None,
+        snapshot: Snapshot::default(),
     };
-    let mut recording = Recording::default();
     for (act, number) in scenario.acts.iter().zip(1..) {
         let place = format!("{}:{}: act {number}", scenario.file(), act.line);
-        let act = recorder.act(act, number).context(place)?;
-        recording.acts.push(act);
+        let rested = recorder.play(act);
+        recording.acts.push(recorder.cut(number)?);
+        rested.context(place)?;
+        recorder.compare_with_ss()?;
     }
-    Ok(recording)
+    Ok(())
 }
 
 struct Recorder<'a> {
@@ -116,6 +125,7 @@ struct Recorder<'a> {
     /// Which client's connection a server's descriptor is, and since when.
     accepted: Vec<Accepted>,
     backlog: Option<usize>,
+    snapshot: Snapshot,
 }
 
 struct Process {
@@ -141,18 +151,23 @@ struct Accepted {
 }
 
 impl Recorder<'_> {
-    fn act(&mut self, act: &scenario::Act, number: usize) -> Result<Act> {
+    /// Does what the act says, and waits for its rest.
+    fn play(&mut self, act: &scenario::Act) -> Result<()> {
         for action in act.actions.iter().chain(&act.until) {
             self.act_on(action)?;
         }
-        let mut snapshot = self.rest(act)?;
+        self.rest(act)
+    }
+
+    /// What was seen since the last time.
+    fn cut(&mut self, number: usize) -> Result<Act> {
         let causes = self.causes()?;
-        for socket in &mut snapshot.sockets {
+        for socket in &mut self.snapshot.sockets {
             if socket.state == "LISTEN" {
                 socket.backlog = self.backlog;
             }
         }
-        self.compare_with_ss(&snapshot)?;
+        let snapshot = self.snapshot.clone();
         let ports = Ports {
             server: SERVER_PORT,
             clients: &self.ports,
@@ -260,25 +275,22 @@ impl Recorder<'_> {
     }
 
     /// Waits until all of them rest, and the tables are as they must be.
-    fn rest(&mut self, act: &scenario::Act) -> Result<Snapshot> {
+    fn rest(&mut self, act: &scenario::Act) -> Result<()> {
         let lab = self.lab.clone();
-        let mut seen = Snapshot::default();
         let waited = lab.wait_until("the scenario's rest", || {
             self.give_ports();
             let (waiting, all) = self.waiting(&act.rest);
             let sockets = self.sockets();
-            seen = Snapshot { waiting, sockets };
-            all && matches(&seen.sockets, &act.sockets)
-                && self.is_written().unwrap_or(false)
+            let is_rest = all && matches(&sockets, &act.sockets);
+            self.snapshot = Snapshot { waiting, sockets };
+            is_rest && self.is_written().unwrap_or(false)
         });
-        if let Err(failure) = waited {
-            bail!(
-                "{failure}\nwaited for {:?} and {:#?}\nfound {seen:#?}",
-                act.rest,
-                act.sockets
-            );
-        }
-        Ok(seen)
+        waited.with_context(|| {
+            format!(
+                "waited for {:?} and {:?}, but found {:?}",
+                act.rest, act.sockets, self.snapshot
+            )
+        })
     }
 
     fn waiting(&self, rest: &[(String, Vec<String>)]) -> (Vec<Waiting>, bool) {
@@ -383,7 +395,7 @@ impl Recorder<'_> {
     }
 
     /// The figures show what `ss` would print: here it is asked.
-    fn compare_with_ss(&self, snapshot: &Snapshot) -> Result<()> {
+    fn compare_with_ss(&self) -> Result<()> {
         let option = match self.scenario.protocol.as_str() {
             "udp" => "-uanH",
             _ => "-tanH",
@@ -401,8 +413,8 @@ impl Recorder<'_> {
             })
         };
         rows.retain(|row| row.get(3).is_some_and(ours));
-        let mut drawn: Vec<_> =
-            snapshot.sockets.iter().map(|s| row(&s.ss())).collect();
+        let sockets = self.snapshot.sockets.iter();
+        let mut drawn: Vec<_> = sockets.map(|s| row(&s.ss())).collect();
         rows.sort();
         drawn.sort();
         ensure!(rows == drawn, "ss prints {rows:?}, not {drawn:?}");

@@ -536,3 +536,64 @@ impl Program {
 fn words(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+title = "A test"
+summary = "A test."
+servers = { server = "lesson" }
+clients = { client = "lesson" }
+[[act]]
+do = ["start server"]
+rest = { server = "accept4(3)" }
+sockets = ["server: LISTEN"]
+[[act.step]]
+use = "listens"
+title = "It listens"
+text = "It does."
+calls = ["server accept4"]
+"#;
+
+    fn read(text: &str) -> Result<Scenario> {
+        let code = "[lesson]\npackage = \"lesson\"\n[lesson.calls]\n";
+        let shared = "[listens]\ncalls = [\"SERVER listen\"]\n";
+        let source = |file: &str, text: &str| Source {
+            file: file.to_owned(),
+            text: text.to_owned(),
+        };
+        let code = source("code.toml", code).parse()?;
+        let shared = source("steps.toml", shared).parse()?;
+        Scenario::read("test", source("test.toml", text), code, shared)
+    }
+
+    #[test]
+    fn a_shared_step_tells_its_calls_first() {
+        let scenario = read(GOOD).unwrap();
+        let calls = &scenario.acts[0].steps[0].calls;
+        let names: Vec<_> = calls.iter().map(|c| c.name.as_str()).collect();
+        assert_eq!(names, ["listen", "accept4"]);
+    }
+
+    #[test]
+    fn what_is_misspelt_is_refused_with_its_line() {
+        for (right, wrong, line, word) in [
+            ("summary", "sumary", 3, "sumary"),
+            ("server = \"lesson\"", "server = \"leson\"", 4, "leson"),
+            ("start server", "start sever", 7, "sever"),
+            ("start server", "server sings la", 7, "sings"),
+            ("{ server = \"acc", "{ sever = \"acc", 8, "sever"),
+            ("server: LISTEN", "sever: LISTEN", 9, "sever"),
+            ("\"listens\"", "\"listen\"", 10, "listen"),
+            ("server accept4", "sever accept4", 14, "sever"),
+        ] {
+            let text = GOOD.replacen(right, wrong, 1);
+            let error = read(&text).unwrap_err().to_string();
+            let place = format!("test.toml:{line}: ");
+            assert!(error.starts_with(&place), "{place}{error}");
+            assert!(error.contains(word), "{error}");
+        }
+    }
+}
