@@ -96,8 +96,9 @@ pub enum What {
     Exits(i32),
 }
 
-/// A row of the kernel's tables: `listener 1`, `client: ESTABLISHED`, or
-/// `server for client: CLOSE-WAIT 5`; the number is that of the receive queue.
+/// A row of the kernel's tables: `server: LISTEN 1`, `client: FIN-WAIT-2`, or
+/// `server for client: CLOSE-WAIT 5`; `both ends of client 1, client 2:
+/// ESTABLISHED` are four. The number is that of the receive queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Awaited {
     /// Whose kernel keeps it.
@@ -210,6 +211,8 @@ struct SharedStep {
     title: Option<String>,
     text: Option<String>,
     calls: Vec<String>,
+    rust: Option<String>,
+    python: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -375,14 +378,16 @@ impl Scenario {
             );
         }
         let mut rest = Vec::new();
-        for (who, calls) in &act.rest {
-            if self.program(who.get_ref()).is_none() {
-                return Err(at(who, "nobody is called so"));
-            }
+        for (all, calls) in &act.rest {
             let mut calls: Vec<_> =
                 calls.split(' ').map(str::to_owned).collect();
             calls.sort();
-            rest.push((who.get_ref().clone(), calls));
+            for who in all.get_ref().split(", ") {
+                if self.program(who).is_none() {
+                    return Err(at(all, "nobody is called so"));
+                }
+                rest.push((who.to_owned(), calls.clone()));
+            }
         }
         rest.sort_by_key(|(who, _)| {
             let side = self.program(who).map(|program| program.side);
@@ -446,18 +451,20 @@ impl Scenario {
             let program = self.program(whose)?;
             return Some(vec![row(program.side, "")]);
         }
-        let (whose, sides) = match whose.split_once(" for ") {
-            Some((_, client)) => (client, &[Side::Server][..]),
-            None => match whose.strip_suffix(", both ends") {
-                Some(client) => (client, &[Side::Client, Side::Server][..]),
+        let (clients, sides) = match whose.split_once(" for ") {
+            Some(("server", client)) => (client, &[Side::Server][..]),
+            Some(_) => return None,
+            None => match whose.strip_prefix("both ends of ") {
+                Some(all) => (all, &[Side::Client, Side::Server][..]),
                 None => (whose, &[Side::Client][..]),
             },
         };
-        let client = self.program(whose)?;
-        if client.side != Side::Client {
-            return None;
+        let mut rows = Vec::new();
+        for name in clients.split(", ") {
+            self.program(name).filter(|c| c.side == Side::Client)?;
+            rows.extend(sides.iter().map(|side| row(*side, name)));
         }
-        Some(sides.iter().map(|side| row(*side, whose)).collect())
+        Some(rows)
     }
 
     fn step(
@@ -469,7 +476,8 @@ impl Scenario {
     ) -> Result<Step> {
         let file = &source.file;
         let mut calls: Vec<(usize, String)> = Vec::new();
-        let (mut title, mut text) = (None, None);
+        let (mut title, mut text) = (step.title, step.text);
+        let (mut rust, mut python) = (step.rust, step.python);
         if let Some(name) = &step.shared {
             let Some(shared) = shared.get(name.get_ref()) else {
                 bail!(
@@ -477,14 +485,16 @@ impl Scenario {
                     name.get_ref()
                 );
             };
-            (title, text) = (shared.title.clone(), shared.text.clone());
             let client = step.client.as_deref().unwrap_or("client");
             let server = step.server.as_deref().unwrap_or("server");
-            let call = |call: &String| {
-                let call = call.replace("CLIENT", client);
-                (line, call.replace("SERVER", server))
+            let named = |text: &String| {
+                text.replace("CLIENT", client).replace("SERVER", server)
             };
-            calls.extend(shared.calls.iter().map(call));
+            title = title.or(shared.title.as_ref().map(named).map(sentence));
+            text = text.or(shared.text.clone());
+            rust = rust.or(shared.rust.clone());
+            python = python.or(shared.python.clone());
+            calls.extend(shared.calls.iter().map(|call| (line, named(call))));
         }
         calls.extend(
             step.calls.into_iter().map(|call| {
@@ -506,7 +516,7 @@ impl Scenario {
                 begins: begun.is_some(),
             })
         };
-        let code = match (step.rust, step.python) {
+        let code = match (rust, python) {
             (None, None) => None,
             (rust, python) => {
                 Some([rust.unwrap_or_default(), python.unwrap_or_default()])
@@ -516,8 +526,8 @@ impl Scenario {
             || format!("{file}:{line}: a step has a title and a text");
         Ok(Step {
             line,
-            title: step.title.or(title).with_context(missing)?,
-            text: words(&step.text.or(text).with_context(missing)?),
+            title: title.with_context(missing)?,
+            text: words(&text.with_context(missing)?),
             calls: calls.iter().map(told).collect::<Result<_>>()?,
             code,
             acknowledged: step.acknowledged,
@@ -530,6 +540,12 @@ impl Program {
     pub fn code(&self, call: &str) -> Option<&[String; 2]> {
         self.calls.get(call)
     }
+}
+
+/// A title whose first word may have been a name.
+fn sentence(title: String) -> String {
+    let first = title.chars().take(1).flat_map(char::to_uppercase);
+    first.chain(title.chars().skip(1)).collect()
 }
 
 /// A text without the line breaks of its file.
