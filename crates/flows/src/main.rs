@@ -15,7 +15,7 @@ usage: flows record [SCENARIO]
 
   record   run the scenarios, or one of them, with the lessons' programs, and
            write docs/flows/SCENARIO.json if something else was seen than it
-           says (on Linux, as root, with strace and tcpdump)
+           says (on Linux, as root or by sudo, with strace and tcpdump)
   compare  the same, but write nothing, and fail
   draw     make the figures from the recordings";
 
@@ -77,7 +77,7 @@ fn record(names: &[String], write: bool) -> Result<()> {
 
 fn record_one(name: &str, write: bool) -> Result<&'static str> {
     let scenario = Scenario::load(name)?;
-    let (new, failure) = recorder::isolated(name)?;
+    let (new, failure) = recorder::isolated(&scenario)?;
     let path = Recording::path(name);
     let difference = Recording::load(&path)
         .and_then(|old| compare::difference(&scenario, &old, &new))

@@ -4,19 +4,20 @@
 //! and nobody else speaks: [`isolated`] starts it there.
 
 use std::collections::BTreeMap;
-use std::env;
 use std::fs::{self, File};
-use std::process::Command;
+use std::process::{self, Command};
+use std::{env, io};
 
 use anyhow::{Context, Result, bail, ensure};
 use harness::trace::{Capture, States, strace};
 use harness::{Lab, proc, tasks};
 use tempfile::TempDir;
 
-use crate::merge::{Cause, Ports, merge};
+use crate::calls::Calls;
+use crate::merge::{Ports, merge};
 use crate::recording::{Act, Recording};
 use crate::scenario::{self, Action, Awaited, Scenario, What};
-use crate::{Event, Phase, Side, Snapshot, Socket, Waiting};
+use crate::{Side, Snapshot, Socket, Waiting};
 
 /// The ports that the figures show: the server's, and the first client's.
 const SERVER_PORT: u16 = 9006;
@@ -25,13 +26,13 @@ const CLIENT_PORT: u16 = 50001;
 const OTHER_PORTS: &str = "40000 40999";
 const PORT_RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 
-/// Records the scenario `name` by starting this program again, with the
-/// arguments `recorder NAME`, in namespaces of its own. If the programs do
+/// Records a scenario by starting this program again, with the arguments
+/// `recorder NAME`, as root and in namespaces of its own. If the programs do
 /// something else than the scenario says: why, and what was seen up to there.
 ///
 /// # Errors
 /// Something is missing.
-pub fn isolated(name: &str) -> Result<(Recording, Option<String>)> {
+pub fn isolated(scenario: &Scenario) -> Result<(Recording, Option<String>)> {
     ensure!(
         cfg!(target_os = "linux"),
         "only Linux shows its tables: record there"
@@ -45,36 +46,53 @@ pub fn isolated(name: &str) -> Result<(Recording, Option<String>)> {
         "to record, install {}",
         missing.join(", ")
     );
-    // The tracepoint tells of all namespaces.
-    let lock = File::create(env::temp_dir().join("flows-record.lock"))?;
-    lock.lock()?;
-    let output = Command::new("unshare")
+    for program in &scenario.programs {
+        harness::binary(&program.package, &program.binary)?;
+    }
+    let mut output = unshare("unshare", &[], &scenario.name)?;
+    if is_refused(&output) && is_installed("sudo") {
+        output = unshare("sudo", &["-n", "unshare"], &scenario.name)?;
+    }
+    ensure!(
+        !is_refused(&output),
+        "to record, be root, or let sudo ask for no password: only root sees \
+         packets and states"
+    );
+    let said = String::from_utf8_lossy(&output.stderr);
+    let failure = format!("{}: {}", scenario.name, said.trim());
+    match serde_json::from_slice(&output.stdout) {
+        Ok(recording) if output.status.success() => Ok((recording, None)),
+        Ok(recording) => Ok((recording, Some(failure))),
+        Err(_) => bail!(failure),
+    }
+}
+
+fn unshare(
+    program: &str,
+    args: &[&str],
+    scenario: &str,
+) -> io::Result<process::Output> {
+    Command::new(program)
+        .args(args)
         .args(["-n", "-m", "--", "sh", "-c"])
         .arg("ip link set lo up && exec \"$0\" recorder \"$1\"")
         .arg(env::current_exe()?)
-        .arg(name)
-        .output()?;
+        .arg(scenario)
+        .output()
+}
+
+fn is_refused(output: &process::Output) -> bool {
     let said = String::from_utf8_lossy(&output.stderr);
-    if said.contains("unshare failed") {
-        bail!(
-            "to record, be root: packets and states are seen by root only \
-             ({})",
-            said.trim()
-        );
-    }
-    let failure = match output.status.success() {
-        true => None,
-        false => Some(format!("{name}: {}", said.trim())),
-    };
-    match (serde_json::from_slice(&output.stdout), failure) {
-        (Ok(recording), failure) => Ok((recording, failure)),
-        (Err(error), failure) => bail!(failure.unwrap_or(error.to_string())),
-    }
+    said.starts_with("unshare: ") || said.starts_with("sudo: ")
 }
 
 fn is_installed(tool: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path).any(|folder| folder.join(tool).is_file())
+    // Where a user does not look, but root does.
+    let folders = env::split_paths(&path).chain(["/usr/sbin".into()]);
+    folders
+        .into_iter()
+        .any(|folder| folder.join(tool).is_file())
 }
 
 /// Records a scenario, in the namespaces of [`isolated`], into `recording`,
@@ -83,6 +101,9 @@ fn is_installed(tool: &str) -> bool {
 /// # Errors
 /// Something is missing, or the programs do something else.
 pub fn record(scenario: &Scenario, recording: &mut Recording) -> Result<()> {
+    // The tracepoint tells of all namespaces.
+    let lock = File::create(env::temp_dir().join("flows-record.lock"))?;
+    lock.lock()?;
     let lab = Lab::new();
     let folder = TempDir::new()?;
     let tracefs = folder.path().join("tracing");
@@ -97,7 +118,6 @@ pub fn record(scenario: &Scenario, recording: &mut Recording) -> Result<()> {
         processes: Vec::new(),
         ports: BTreeMap::new(),
         free_port: None,
-        accepted: Vec::new(),
         backlog: None,
         snapshot: Snapshot::default(),
     };
@@ -122,8 +142,6 @@ struct Recorder<'a> {
     ports: BTreeMap<u16, String>,
     /// The port that the next socket of the client started last gets.
     free_port: Option<u16>,
-    /// Which client's connection a server's descriptor is, and since when.
-    accepted: Vec<Accepted>,
     backlog: Option<usize>,
     snapshot: Snapshot,
 }
@@ -132,22 +150,7 @@ struct Process {
     name: String,
     side: Side,
     program: harness::Program,
-    threads: BTreeMap<u32, Thread>,
-}
-
-/// A thread, and how much of its trace was told.
-struct Thread {
-    name: String,
-    calls: usize,
-    waits: bool,
-    ended: bool,
-}
-
-struct Accepted {
-    server: String,
-    descriptor: String,
-    since: u64,
-    client: String,
+    calls: Calls,
 }
 
 impl Recorder<'_> {
@@ -161,17 +164,27 @@ impl Recorder<'_> {
 
     /// What was seen since the last time.
     fn cut(&mut self, number: usize) -> Result<Act> {
-        let causes = self.causes()?;
+        let ports = Ports {
+            server: SERVER_PORT,
+            clients: &self.ports,
+        };
+        let mut causes = Vec::new();
+        for process in &mut self.processes {
+            let main = process.program.id();
+            let folder = self.folder.path();
+            let traces = strace::read(folder, &process.name, main)?;
+            causes.extend(process.calls.next(main, &traces, &ports));
+            let mut calls = traces.iter().flat_map(|trace| &trace.calls);
+            let listen = calls.find(|call| call.name == "listen");
+            self.backlog = listen
+                .and_then(|call| call.args.get(1)?.parse().ok())
+                .or(self.backlog);
+        }
         for socket in &mut self.snapshot.sockets {
             if socket.state == "LISTEN" {
                 socket.backlog = self.backlog;
             }
         }
-        let snapshot = self.snapshot.clone();
-        let ports = Ports {
-            server: SERVER_PORT,
-            clients: &self.ports,
-        };
         let packets = self.capture.until_mark(number - 1)?;
         let changes = self.states.until_mark(number - 1)?;
         let packets = packets.into_iter().filter_map(|p| ports.packet(p));
@@ -179,10 +192,11 @@ impl Recorder<'_> {
             let owner = self
                 .processes
                 .iter()
-                .find(|process| process.threads.contains_key(&change.thread));
+                .find(|process| process.calls.has(change.thread));
             ports.change(change, owner.map(|process| process.name.clone()))
         });
         let effects = packets.chain(changes).collect();
+        let snapshot = self.snapshot.clone();
         let events = merge(causes, effects, &snapshot)?;
         Ok(Act { events, snapshot })
     }
@@ -226,7 +240,7 @@ impl Recorder<'_> {
         let Some(program) = self.scenario.program(name) else {
             bail!("nobody is called {name}");
         };
-        let path = harness::binary(&program.package, &program.binary)?;
+        let path = env::current_exe()?.with_file_name(&program.binary);
         if program.side == Side::Client {
             let clients = self.processes.iter();
             let clients = clients.filter(|p| p.side == Side::Client).count();
@@ -240,7 +254,7 @@ impl Recorder<'_> {
             name: name.to_owned(),
             side: program.side,
             program: started,
-            threads: BTreeMap::new(),
+            calls: Calls::new(name, program.side, &program.threads),
         });
         Ok(())
     }
@@ -420,142 +434,6 @@ impl Recorder<'_> {
         ensure!(rows == drawn, "ss prints {rows:?}, not {drawn:?}");
         Ok(())
     }
-
-    /// What was called, or came back, since the last time; and who ended.
-    fn causes(&mut self) -> Result<Vec<Cause>> {
-        let mut causes = Vec::new();
-        for process in &mut self.processes {
-            let main = process.program.id();
-            let traces = strace::read(self.folder.path(), &process.name, main)?;
-            for trace in &traces {
-                self.accepted.extend(trace.calls.iter().filter_map(|call| {
-                    let port = call.address()?.port();
-                    (call.name == "accept4").then_some(())?;
-                    Some(Accepted {
-                        server: process.name.clone(),
-                        descriptor: call.number()?,
-                        since: call.ended?,
-                        client: self.ports.get(&port)?.clone(),
-                    })
-                }));
-                let listen = trace.calls.iter().find(|c| c.name == "listen");
-                self.backlog = listen
-                    .and_then(|call| call.args.get(1)?.parse().ok())
-                    .or(self.backlog);
-            }
-            let program = self.scenario.program(&process.name);
-            let names = program.map_or(&[][..], |program| &program.threads);
-            for trace in traces {
-                if trace.calls.is_empty() {
-                    continue;
-                }
-                let threads = process.threads.keys();
-                let others = threads.filter(|id| **id != main).count();
-                if !process.threads.contains_key(&trace.thread) {
-                    let name = match trace.thread == main {
-                        true => process.name.clone(),
-                        false => {
-                            names.get(others).cloned().with_context(|| {
-                                format!("name all threads of {}", process.name)
-                            })?
-                        }
-                    };
-                    process.threads.insert(
-                        trace.thread,
-                        Thread {
-                            name,
-                            calls: 0,
-                            waits: false,
-                            ended: false,
-                        },
-                    );
-                }
-                let Some(thread) = process.threads.get_mut(&trace.thread)
-                else {
-                    continue;
-                };
-                let cause = |at, client, sends, event| Cause {
-                    at,
-                    side: process.side,
-                    client,
-                    sends,
-                    event,
-                };
-                let first = thread.calls - usize::from(thread.waits);
-                for (index, call) in trace.calls.iter().enumerate().skip(first)
-                {
-                    let began_before = index < thread.calls;
-                    let phase = match (began_before, call.ended) {
-                        (true, None) => continue,
-                        (true, Some(_)) => Phase::Returns,
-                        (false, None) => Phase::Waits,
-                        (false, Some(_)) => Phase::Whole,
-                    };
-                    let at = match (phase, call.ended) {
-                        (Phase::Returns, Some(ended)) => ended,
-                        _ => call.began,
-                    };
-                    let client = match process.side {
-                        Side::Client => process.name.clone(),
-                        Side::Server => connection(
-                            &process.name,
-                            call,
-                            &self.accepted,
-                            &self.ports,
-                        ),
-                    };
-                    let event = Event::Call {
-                        who: thread.name.clone(),
-                        call: call.shown(),
-                        result: call.shown_result(),
-                        phase,
-                    };
-                    let sends = SENDS.contains(&call.name.as_str());
-                    causes.push(cause(at, client, sends, event));
-                }
-                thread.calls = trace.calls.len();
-                thread.waits =
-                    trace.calls.last().is_some_and(|c| c.ended.is_none());
-                if let Some((at, how)) = trace.end.filter(|_| !thread.ended) {
-                    thread.ended = true;
-                    let what = match how.strip_prefix("exited with ") {
-                        Some("0") => "exits".to_owned(),
-                        Some(code) => format!("exits with code {code}"),
-                        None => "is killed".to_owned(),
-                    };
-                    let who = thread.name.clone();
-                    let event = Event::Happens { who, what };
-                    causes.push(cause(at, String::new(), false, event));
-                }
-            }
-        }
-        Ok(causes)
-    }
-}
-
-/// The calls that make the kernel send something, or change a state.
-const SENDS: [&str; 5] = ["connect", "listen", "sendto", "shutdown", "close"];
-
-/// The client of the connection that a server's call is about; empty for its
-/// own socket.
-fn connection(
-    server: &str,
-    call: &strace::Call,
-    accepted: &[Accepted],
-    ports: &BTreeMap<u16, String>,
-) -> String {
-    if let Some(address) = call.address()
-        && let Some(client) = ports.get(&address.port())
-    {
-        return client.clone();
-    }
-    let held = accepted.iter().filter(|accepted| {
-        accepted.server == server
-            && accepted.descriptor == call.descriptor()
-            && accepted.since <= call.began
-    });
-    let last = held.max_by_key(|accepted| accepted.since);
-    last.map_or(String::new(), |accepted| accepted.client.clone())
 }
 
 fn matches(seen: &[Socket], awaited: &[Awaited]) -> bool {
