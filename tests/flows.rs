@@ -94,6 +94,30 @@ fn each_line_of_rust_stands_in_the_program_that_calls() -> Result<()> {
     Ok(())
 }
 
+/// A misspelt one would never be shown.
+#[test]
+fn each_call_that_has_a_line_was_made() -> Result<()> {
+    let (mut made, mut told) = (BTreeSet::new(), BTreeSet::new());
+    for name in scenario::names()? {
+        let scenario = Scenario::load(&name)?;
+        for program in &scenario.programs {
+            let calls = program.calls.keys();
+            told.extend(calls.map(|c| (program.binary.clone(), c.clone())));
+        }
+        for event in flows::load(&name)?.steps.iter().flat_map(|s| &s.events) {
+            if let Event::Call { who, call, .. } = event
+                && let Some(program) = scenario.owner(who)
+                && let Some((call, _)) = call.split_once('(')
+            {
+                made.insert((program.binary.clone(), call.to_owned()));
+            }
+        }
+    }
+    let unused: Vec<_> = told.difference(&made).collect();
+    assert!(unused.is_empty(), "code.toml: {unused:?}");
+    Ok(())
+}
+
 /// A wait that begins twice, or ends without a beginning, is not a recording.
 #[test]
 fn each_wait_has_a_beginning() -> Result<()> {

@@ -17,7 +17,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 /// One scenario, recorded, with its words.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Flow {
     /// The name of its files, such as `01-conversation`.
     pub name: String,
@@ -34,7 +34,7 @@ pub struct Flow {
 }
 
 /// A program, or a thread of one.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Actor {
     /// How the steps name it.
     pub name: String,
@@ -57,33 +57,28 @@ pub enum Side {
 }
 
 /// What the player shows at once.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Step {
     /// A few words.
     pub title: String,
     /// What happens, and why.
     pub text: String,
     /// The lines of the programs that make its calls, each once, in order.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub code: Vec<Code>,
     /// What is drawn.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<Event>,
     /// What the kernel's tables said, if everybody was waiting here.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<Snapshot>,
 }
 
 /// A line of a program, and how Python would write it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Code {
     /// The actor's name.
     pub who: String,
     /// The line of Rust; empty if no line does it, such as an end of a scope.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub rust: String,
     /// The line of Python.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub python: String,
 }
 

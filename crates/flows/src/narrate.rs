@@ -156,7 +156,7 @@ fn step(
         let program = scenario.owner(who);
         let code = match &words.code {
             Some(code) => Some(code).filter(|_| step.code.is_empty()),
-            None => program.and_then(|program| program.code(name)),
+            None => program.and_then(|program| program.calls.get(name)),
         };
         if let Some([rust, python]) = code {
             let code = Code {

@@ -48,7 +48,8 @@ pub struct Program {
     /// What its threads are called, beside the main one, in the order of
     /// their first call.
     pub threads: Vec<String>,
-    calls: BTreeMap<String, [String; 2]>,
+    /// The line of Rust and of Python that makes each call.
+    pub calls: BTreeMap<String, [String; 2]>,
 }
 
 /// What happens between two rests.
@@ -532,13 +533,6 @@ impl Scenario {
             code,
             acknowledged: step.acknowledged,
         })
-    }
-}
-
-impl Program {
-    /// The line of Rust and of Python that makes a call.
-    pub fn code(&self, call: &str) -> Option<&[String; 2]> {
-        self.calls.get(call)
     }
 }
 
