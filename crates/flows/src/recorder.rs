@@ -4,7 +4,7 @@
 //! and nobody else speaks: [`isolated`] starts it there.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::process::{self, Command};
 use std::{env, io};
 
@@ -101,9 +101,6 @@ fn is_installed(tool: &str) -> bool {
 /// # Errors
 /// Something is missing, or the programs do something else.
 pub fn record(scenario: &Scenario, recording: &mut Recording) -> Result<()> {
-    // The tracepoint tells of all namespaces.
-    let lock = File::create(env::temp_dir().join("flows-record.lock"))?;
-    lock.lock()?;
     let lab = Lab::new();
     let folder = TempDir::new()?;
     let tracefs = folder.path().join("tracing");
@@ -134,7 +131,6 @@ pub fn record(scenario: &Scenario, recording: &mut Recording) -> Result<()> {
 struct Recorder<'a> {
     scenario: &'a Scenario,
     lab: Lab,
-    folder: TempDir,
     capture: Capture,
     states: States,
     processes: Vec<Process>,
@@ -144,6 +140,8 @@ struct Recorder<'a> {
     free_port: Option<u16>,
     backlog: Option<usize>,
     snapshot: Snapshot,
+    /// Dropped last: the others have files in it.
+    folder: TempDir,
 }
 
 struct Process {

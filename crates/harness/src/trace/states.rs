@@ -1,7 +1,7 @@
 //! Changes of TCP states, by the kernel's tracepoint
 //! `sock:inet_sock_set_state`; see the kernel's `Documentation/trace`.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,6 +19,8 @@ pub struct States {
     instance: PathBuf,
     /// The kernel's clock has no leap seconds: so much is it ahead.
     ahead: u64,
+    /// Locked: tracefs is one for all, also where it is mounted twice.
+    _readme: File,
 }
 
 /// A change of state.
@@ -40,12 +42,13 @@ pub struct Change {
 
 impl States {
     /// Mounts tracefs on `dir`, in a mount namespace of our own, and begins.
-    /// The kernel has one set of instances for all: one process at a time.
+    /// The kernel tells of the sockets of all namespaces, so that one process
+    /// at a time does this: blocks until others have ended.
     ///
     /// # Errors
     /// Without root, or in a kernel without tracefs.
     pub fn start(lab: &Lab, dir: &Path, port: u16) -> Result<Self> {
-        let begin = || -> io::Result<PathBuf> {
+        let begin = || -> io::Result<(PathBuf, File)> {
             let mount = Command::new("mount")
                 .args(["-t", "tracefs", "tracefs"])
                 .arg(dir)
@@ -54,6 +57,8 @@ impl States {
                 let said = String::from_utf8_lossy(&mount.stderr);
                 return Err(io::Error::other(said.into_owned()));
             }
+            let readme = File::open(dir.join("README"))?;
+            readme.lock()?;
             let instance = dir.join("instances/sockets-in-rust");
             // What a run left behind that was killed.
             let _ = fs::remove_dir(&instance);
@@ -63,14 +68,15 @@ impl States {
             fs::write(instance.join("trace_clock"), "tai")?;
             fs::write(event.join("filter"), filter)?;
             fs::write(event.join("enable"), "1")?;
-            Ok(instance)
+            Ok((instance, readme))
         };
-        let instance = begin()
+        let (instance, readme) = begin()
             .map_err(|error| lab.failure("tracefs", "begin a trace", error))?;
         let mut states = Self {
             lab: lab.clone(),
             instance,
             ahead: 0,
+            _readme: readme,
         };
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now = now.map_or(0, |now| now.as_nanos() as u64);
@@ -127,6 +133,11 @@ impl States {
 impl Drop for States {
     fn drop(&mut self) {
         let _ = fs::remove_dir(&self.instance);
+        // Lazily: whoever removes the folder must not find tracefs in it.
+        let mount = self.instance.ancestors().nth(2);
+        let unmount = mount
+            .map(|mount| Command::new("umount").arg("-l").arg(mount).status());
+        let _ = unmount;
     }
 }
 
