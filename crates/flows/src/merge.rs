@@ -1,10 +1,10 @@
 //! Puts calls, packets and changes of state into one order.
 //!
-//! A packet and a change of state stand behind the call that caused them: what
-//! an end begins by itself, behind the last call of this end that sends; what
-//! answers a packet, behind the cause of that packet. The clocks of strace,
-//! tcpdump and the kernel are one: a call begins before what it causes. When
-//! it ends, strace sees too late to say.
+//! A packet stands behind the call that caused it: what an end begins by
+//! itself, behind the last call of this end that sends; what answers a packet,
+//! behind the cause of that packet. strace and tcpdump have one clock: a call
+//! begins before what it causes. When it ends, strace sees too late to say.
+//! A change of state stands at the packet that it belongs to.
 
 use std::collections::BTreeMap;
 
@@ -105,37 +105,62 @@ impl Ports<'_> {
 }
 
 impl Effect {
-    /// Whether the end begins it by itself, and not because of a packet.
-    fn is_begun(&self) -> bool {
+    /// The flags of a packet.
+    fn flags(&self) -> Option<&str> {
         match &self.event {
-            Event::Packet { flags, .. } => {
-                !flags.starts_with("ICMP")
-                    && !self.event.is_pure_ack()
-                    && flags != "SYN, ACK"
-            }
-            Event::State { from, state, .. } => {
-                ["SYN-SENT", "FIN-WAIT-1", "LAST-ACK", "LISTEN"]
-                    .contains(&state.as_str())
-                    || from == "LISTEN" && state == "CLOSED"
-            }
-            _ => false,
+            Event::Packet { flags, .. } => Some(flags),
+            _ => None,
         }
     }
 
-    fn is_packet(&self) -> bool {
-        matches!(self.event, Event::Packet { .. })
+    /// Whether the end sends it by itself, and not because of a packet.
+    fn is_begun(&self) -> bool {
+        let answers = ["SYN, ACK", "ICMP: port unreachable"];
+        !self.event.is_pure_ack()
+            && self.flags().is_some_and(|flags| !answers.contains(&flags))
     }
+}
 
-    /// Tracefs keeps microseconds. In one of them an end changes its state
-    /// before it sends, and after it has received.
-    fn order(&self) -> (u64, u8) {
-        let rank = match self.is_packet() {
-            true => 1,
-            false if self.is_begun() => 0,
-            false => 2,
-        };
-        (self.at / 1000, rank)
+/// Where a change of state stands: at which packet, and whether before or
+/// after it. An end changes its state before it sends what begins or ends a
+/// connection, and after it has received such a packet, or the acknowledgement
+/// for its own. (Tracefs has a clock of its own, which can be wrong by some
+/// microseconds.)
+fn place(change: &Effect, packets: &[Effect]) -> Option<(usize, Place)> {
+    let Event::State { from, state, .. } = &change.event else {
+        return None;
+    };
+    let find = |is_own: bool, first: usize, flag: &str| {
+        let mut found = packets.iter().enumerate().skip(first);
+        found.find_map(|(index, packet)| {
+            let is_it = packet.client == change.client
+                && (packet.side == change.side) == is_own
+                && packet.flags()?.contains(flag);
+            is_it.then_some(index)
+        })
+    };
+    let received = |flag| Some((find(false, 0, flag)?, Place::After));
+    let sent = |flag| Some((find(true, 0, flag)?, Place::Before));
+    let acknowledged = |flag| {
+        Some((find(false, find(true, 0, flag)? + 1, "ACK")?, Place::After))
+    };
+    match (from.as_str(), state.as_str()) {
+        (_, "SYN-SENT") => sent("SYN"),
+        ("SYN-SENT", "ESTABLISHED") => received("SYN"),
+        (_, "SYN-RECEIVED" | "ESTABLISHED") => acknowledged("SYN"),
+        (_, "FIN-WAIT-1" | "LAST-ACK") => sent("FIN"),
+        (_, "CLOSE-WAIT" | "CLOSING" | "TIME-WAIT") => received("FIN"),
+        (_, "FIN-WAIT-2") | ("LAST-ACK", "CLOSED") => acknowledged("FIN"),
+        (_, "CLOSED") => received("RST").or(sent("RST")),
+        _ => None,
     }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    Before,
+    At,
+    After,
 }
 
 /// The events of one act: each cause, and behind it what it caused.
@@ -144,96 +169,107 @@ impl Effect {
 /// Something was caused by nobody.
 pub fn merge(
     mut causes: Vec<Cause>,
-    mut effects: Vec<Effect>,
+    effects: Vec<Effect>,
     snapshot: &Snapshot,
 ) -> Result<Vec<Event>> {
-    find_time_waits(&mut effects, snapshot);
     causes.sort_by_key(|cause| cause.at);
-    effects.sort_by_key(Effect::order);
-    let mut caused: Vec<Vec<Event>> = vec![Vec::new(); causes.len()];
-    // Of the packets so far: the connection, the side, and the cause.
-    let mut packets: Vec<(String, Side, usize)> = Vec::new();
-    for effect in effects {
-        let begun = || {
-            causes.iter().rposition(|cause| {
-                cause.sends
-                    && cause.at / 1000 <= effect.at / 1000
-                    && cause.side == effect.side
-                    && cause.client == effect.client
-            })
-        };
+    let is_packet = |effect: &Effect| effect.flags().is_some();
+    let (mut packets, mut changes): (Vec<_>, Vec<_>) =
+        effects.into_iter().partition(is_packet);
+    packets.sort_by_key(|effect| effect.at);
+    changes.sort_by_key(|effect| effect.at);
+    find_time_waits(&mut changes, snapshot);
+    let mut packets_causes: Vec<usize> = Vec::new();
+    for packet in &packets {
+        let begun = || begun(packet, &causes);
         let answered = || {
-            let packet = packets.iter().rev().find(|(client, side, _)| {
-                *client == effect.client
-                    && !(effect.is_packet() && *side == effect.side)
+            let before = packets.iter().zip(&packets_causes).rev();
+            let mut others = before.filter(|(other, _)| {
+                other.client == packet.client && other.side != packet.side
             });
-            packet.map(|(.., cause)| *cause)
+            others.next().map(|(_, cause)| *cause)
         };
-        // The end of a program closes what it has left open.
-        let ended = || {
-            causes.iter().position(|cause| {
-                matches!(cause.event, Event::Happens { .. })
-                    && cause.side == effect.side
-            })
-        };
-        let cause = match effect.is_begun() {
+        let cause = match packet.is_begun() {
             true => begun().or_else(answered),
             false => answered().or_else(begun),
         };
-        let cause = cause
-            .or_else(ended)
-            .with_context(|| format!("nobody caused {:?}", effect.event))?;
-        if effect.is_packet() {
-            packets.push((effect.client, effect.side, cause));
-        }
-        caused[cause].push(effect.event);
+        packets_causes.push(cause_of(packet, cause, &causes)?);
     }
-    let events = causes
-        .into_iter()
-        .zip(caused)
-        .flat_map(|(cause, caused)| std::iter::once(cause.event).chain(caused));
-    Ok(events.collect())
+    let mut caused = Vec::new();
+    for change in changes {
+        let (cause, place) = match place(&change, &packets) {
+            Some(place) => (packets_causes[place.0], place),
+            None => {
+                let begun = begun(&change, &causes);
+                let cause = cause_of(&change, begun, &causes)?;
+                (cause, (packets.len(), Place::At))
+            }
+        };
+        caused.push((cause, place, change.event));
+    }
+    for (index, packet) in packets.into_iter().enumerate() {
+        let place = (index, Place::At);
+        caused.push((packets_causes[index], place, packet.event));
+    }
+    caused.sort_by_key(|(cause, place, _)| (*cause, *place));
+    let mut caused = caused.into_iter().peekable();
+    let mut events = Vec::new();
+    for (index, cause) in causes.into_iter().enumerate() {
+        events.push(cause.event);
+        while let Some((.., event)) =
+            caused.next_if(|(cause, ..)| *cause == index)
+        {
+            events.push(event);
+        }
+    }
+    Ok(events)
+}
+
+/// The last call of this end, before the effect, that can send something.
+fn begun(effect: &Effect, causes: &[Cause]) -> Option<usize> {
+    causes.iter().rposition(|cause| {
+        cause.sends
+            && cause.at <= effect.at
+            && cause.side == effect.side
+            && cause.client == effect.client
+    })
+}
+
+/// What was found, or else the end of a program: it closes what is open.
+fn cause_of(
+    effect: &Effect,
+    found: Option<usize>,
+    causes: &[Cause],
+) -> Result<usize> {
+    let ended = || {
+        causes.iter().position(|cause| {
+            matches!(cause.event, Event::Happens { .. })
+                && cause.side == effect.side
+        })
+    };
+    found
+        .or_else(ended)
+        .with_context(|| format!("nobody caused: {}", effect.event))
 }
 
 /// Linux frees a socket that goes to TIME-WAIT, sometimes even before the
 /// other end's FIN has come, and keeps a row in the table: that is where the
-/// state is seen, and it begins with that FIN (RFC 9293, section 3.6).
-fn find_time_waits(effects: &mut [Effect], snapshot: &Snapshot) {
-    let fin = |effects: &[Effect], client: &str, side: Side| {
-        let mut effects = effects.iter().rev();
-        effects
-            .find(|effect| {
-                let Event::Packet { flags, .. } = &effect.event else {
-                    return false;
-                };
-                effect.client == client
-                    && effect.side != side
-                    && flags.contains("FIN")
-            })
-            .map_or(0, |effect| effect.at)
-    };
-    for index in 0..effects.len() {
-        let (side, client) =
-            (effects[index].side, effects[index].client.clone());
-        let fin = fin(effects, &client, side);
-        let effect = &mut effects[index];
-        let Event::State {
-            from, state, seen, ..
-        } = &mut effect.event
-        else {
-            continue;
-        };
+/// state is seen. It begins with that FIN (RFC 9293, section 3.6).
+fn find_time_waits(changes: &mut [Effect], snapshot: &Snapshot) {
+    for change in changes {
         let is_kept = snapshot.sockets.iter().any(|row| {
-            (row.side, &row.client) == (side, &client)
+            (row.side, &row.client) == (change.side, &change.client)
                 && row.state == "TIME-WAIT"
         });
-        if is_kept
+        if let Event::State {
+            from, state, seen, ..
+        } = &mut change.event
+            && is_kept
             && state == "CLOSED"
             && ["FIN-WAIT-2", "CLOSING"].contains(&from.as_str())
         {
             *state = "TIME-WAIT".to_owned();
             *seen = Seen::Table;
-            effect.at = effect.at.max(fin);
         }
     }
 }
