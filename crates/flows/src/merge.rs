@@ -273,3 +273,92 @@ fn find_time_waits(changes: &mut [Effect], snapshot: &Snapshot) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Phase;
+
+    fn cause(at: u64, side: Side, call: &str) -> Cause {
+        Cause {
+            at,
+            side,
+            client: "client".to_owned(),
+            sends: true,
+            event: Event::Call {
+                who: side.to_string(),
+                call: call.to_owned(),
+                result: "0".to_owned(),
+                phase: Phase::Whole,
+            },
+        }
+    }
+
+    fn packet(at: u64, from: u16, to: u16, flags: &str) -> Packet {
+        Packet {
+            at,
+            from,
+            to,
+            flags: flags.to_owned(),
+            bytes: 0,
+            seq: Some(1),
+            ack: Some(1),
+        }
+    }
+
+    fn change(at: u64, local: u16, remote: u16, states: [&str; 2]) -> Change {
+        let [from, to] = states.map(str::to_owned);
+        Change {
+            at,
+            thread: 1,
+            local,
+            remote,
+            from,
+            to,
+        }
+    }
+
+    #[test]
+    fn a_change_of_state_stands_at_its_packet_whatever_its_clock_says() {
+        let clients = BTreeMap::from([(50001, "client".to_owned())]);
+        let ports = Ports {
+            server: 9006,
+            clients: &clients,
+        };
+        let causes = vec![
+            cause(10, Side::Client, "shutdown(3, SHUT_WR)"),
+            cause(20, Side::Server, "close(4)"),
+        ];
+        let packets = [
+            packet(11, 50001, 9006, "FIN, ACK"),
+            packet(12, 9006, 50001, "ACK"),
+            packet(21, 9006, 50001, "FIN, ACK"),
+            packet(22, 50001, 9006, "ACK"),
+        ];
+        let changes = [
+            change(17, 9006, 50001, ["CLOSE-WAIT", "LAST-ACK"]),
+            change(18, 9006, 50001, ["LAST-ACK", "CLOSED"]),
+            change(19, 50001, 9006, ["FIN-WAIT-1", "FIN-WAIT-2"]),
+        ];
+        let packets = packets.into_iter().filter_map(|p| ports.packet(p));
+        let changes = changes.into_iter();
+        let changes = changes.filter_map(|c| ports.change(c, None));
+        let effects = packets.chain(changes).collect();
+        let events = merge(causes, effects, &Snapshot::default()).unwrap();
+        let told: Vec<_> = events.iter().map(Event::to_string).collect();
+        assert_eq!(
+            told,
+            [
+                "calls shutdown(3, SHUT_WR) = 0",
+                "FIN, ACK, seq 1, ack 1, 0 bytes",
+                "ACK, seq 1, ack 1, 0 bytes",
+                "FIN-WAIT-1 to FIN-WAIT-2",
+                "calls close(4) = 0",
+                "CLOSE-WAIT to LAST-ACK",
+                "FIN, ACK, seq 1, ack 1, 0 bytes",
+                "ACK, seq 1, ack 1, 0 bytes",
+                "LAST-ACK to CLOSED",
+            ]
+        );
+    }
+}
