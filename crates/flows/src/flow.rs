@@ -56,6 +56,16 @@ pub enum Side {
     Server,
 }
 
+impl Side {
+    /// The side across the wire.
+    pub fn other(self) -> Self {
+        match self {
+            Self::Client => Self::Server,
+            Self::Server => Self::Client,
+        }
+    }
+}
+
 /// What the player shows at once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Step {

@@ -2,56 +2,62 @@
 //! everything without a script; the player makes steps of it.
 
 use std::fmt::Write;
-use std::path::PathBuf;
 
-use anyhow::Result;
-
-use crate::draw::{Layout, body, escape, head};
+use crate::picture::{escape, picture};
 use crate::{
-    Event, Flow, Phase, SS_HEAD, Side, Snapshot, Socket, Step, folder, states,
+    Code, Event, Flow, Phase, SS_HEAD, Seen, Side, Snapshot, Socket, Step,
 };
 
-/// Every figure: its path and its text, made from the recordings.
-///
-/// # Errors
-/// A recording is missing.
-pub fn pages() -> Result<Vec<(PathBuf, String)>> {
-    let flows = crate::all()?;
-    let mut pages: Vec<_> = flows
-        .iter()
-        .map(|flow| (format!("{}.html", flow.name), figure(flow)))
-        .collect();
-    pages.push(("states.html".to_owned(), states::figure(&flows)));
-    let place = |(name, text)| (folder().join(name), text);
-    Ok(pages.into_iter().map(place).collect())
-}
-
-/// The figure of one recording. No line of it is blank: a blank line would
-/// end the block for Markdown.
+/// The figure of a flow. No line of it is blank: a blank line would end the
+/// block for Markdown.
 pub fn figure(flow: &Flow) -> String {
     let name = &flow.name;
     let title = escape(&flow.title);
-    let mut out = format!(
-        "<figure class=\"flow\" id=\"flow-{name}\" data-drawings=\"2\" \
-         aria-label=\"{title}\">\n\
-         <figcaption><strong>{title}.</strong> Solid: seen, by strace and in \
-         the kernel's tables. Dashed: deduced, as each step says. Deduced too: \
-         which of two programs was first. A thick bar: a call that waits.\
-         </figcaption>\n<div class=\"flow-picture\">\n"
+    let summary = escape(&flow.summary);
+    let seen = seen(flow);
+    let picture = picture(flow);
+    let steps: String = flow.steps.iter().map(|s| item(flow, s)).collect();
+    format!(
+        "<figure class=\"flow\" id=\"flow-{name}\" aria-label=\"{title}\">\n\
+         <figcaption><strong>{title}.</strong> {summary} {seen}</figcaption>\n\
+         {picture}<ol class=\"flow-steps\">\n{steps}</ol>\n</figure>\n"
+    )
+}
+
+/// What was seen, what was not, and how the picture tells it.
+fn seen(flow: &Flow) -> String {
+    let has = |kind: fn(&Event) -> bool| {
+        flow.steps.iter().flat_map(|step| &step.events).any(kind)
+    };
+    let packets = has(|event| matches!(event, Event::Packet { .. }));
+    let states = has(|event| matches!(event, Event::State { .. }));
+    let late = has(
+        |event| matches!(event, Event::State { seen, .. } if *seen != Seen::There),
     );
-    for (layout, class) in Layout::ALL {
-        let head = head(flow, layout);
-        let body = body(flow, layout, &format!("flow-{name}-{class}"));
-        let _ = write!(
-            out,
-            "<div class=\"flow-{class}\">\n{head}\n{body}\n</div>\n"
-        );
+    let kinds = [
+        (true, "the calls by strace"),
+        (packets, "the packets by tcpdump"),
+        (states, "the changes of state by the kernel's tracepoint"),
+        (
+            !flow.snapshots().is_empty(),
+            "the sockets in the kernel's tables",
+        ),
+    ];
+    let kinds = kinds.into_iter().filter(|(there, _)| *there);
+    let kinds: Vec<_> = kinds.map(|(_, words)| words).collect();
+    let mut out = format!("Seen: {}.", kinds.join(", "));
+    out += " Deduced: which of two programs was first";
+    out += if packets {
+        ", and which call sent a packet."
+    } else {
+        "."
+    };
+    out += " A thick bar: a call that waits.";
+    if late {
+        out += " A dashed frame: a state that Linux tells of later than it \
+                begins.";
     }
-    out.push_str("</div>\n<ol class=\"flow-steps\">\n");
-    for step in &flow.steps {
-        out.push_str(&item(flow, step));
-    }
-    out + "</ol>\n</figure>\n"
+    out
 }
 
 fn item(flow: &Flow, step: &Step) -> String {
@@ -61,15 +67,25 @@ fn item(flow: &Flow, step: &Step) -> String {
         escape(&step.text)
     );
     let mut facts: Vec<(&str, String)> = Vec::new();
-    for line in &step.code {
-        facts.push(("Rust", code(&line.rust)));
-        facts.push(("Python", code(&line.python)));
+    let several = step.code.iter().any(|c| c.who != step.code[0].who);
+    for (key, line) in [
+        ("Rust", (|c| &c.rust) as fn(&Code) -> &String),
+        ("Python", |c| &c.python),
+    ] {
+        for c in step.code.iter().filter(|c| !line(c).is_empty()) {
+            let who = if several {
+                format!("{}: ", escape(&c.who))
+            } else {
+                String::new()
+            };
+            facts.push((key, who + &code(line(c))));
+        }
     }
     facts.extend(step.events.iter().map(|event| fact(flow, event)));
-    if let Some(reading) = &step.snapshot {
+    if let Some(snapshot) = &step.snapshot {
         let mut waiting: Vec<String> = Vec::new();
         let mut last = "";
-        for w in &reading.waiting {
+        for w in &snapshot.waiting {
             match waiting.last_mut() {
                 Some(line) if last == w.who => {
                     *line += &format!(" and {}", code(&w.call));
@@ -96,8 +112,8 @@ fn item(flow: &Flow, step: &Step) -> String {
         }
         out.push_str("\n</div>");
     }
-    if let Some(reading) = &step.snapshot {
-        out.push_str(&table(flow, reading));
+    if let Some(snapshot) = &step.snapshot {
+        out.push_str(&table(flow, snapshot));
     }
     out + "</li>\n"
 }
@@ -127,21 +143,31 @@ fn fact(flow: &Flow, event: &Event) -> (&'static str, String) {
             from,
             flags,
             bytes,
-            ..
+            seq,
+            ack,
         } => {
+            let mut words = flags.clone();
+            match bytes {
+                0 => {}
+                1 => words += ", 1 byte",
+                _ => words += &format!(", {bytes} bytes"),
+            }
+            for (name, number) in [("seq", seq), ("ack", ack)] {
+                if let Some(number) = number {
+                    words += &format!(", {name} {number}");
+                }
+            }
             let way = match from {
                 Side::Client => "from",
                 Side::Server => "to",
             };
-            (
-                "Packet",
-                format!("{flags}, {bytes} bytes, {way} {}", the(client)),
-            )
+            ("Packet", format!("{words}, {way} {}", the(client)))
         }
         Event::State {
             client,
             side,
             state,
+            seen,
             ..
         } => {
             let whose = match side {
@@ -154,7 +180,12 @@ fn fact(flow: &Flow, event: &Event) -> (&'static str, String) {
                 }
                 Side::Server => "the server's end".to_owned(),
             };
-            ("State", format!("{state}, {whose}"))
+            let seen = match seen {
+                Seen::There => "",
+                Seen::Late => " (Linux tells of it with the third segment)",
+                Seen::Table => " (read in the kernel's table)",
+            };
+            ("State", format!("{state}, {whose}{seen}"))
         }
     };
     (key, escape(&words))
@@ -173,17 +204,17 @@ fn code(text: &str) -> String {
 }
 
 /// The sockets as `ss` would print them.
-fn table(flow: &Flow, reading: &Snapshot) -> String {
+fn table(flow: &Flow, snapshot: &Snapshot) -> String {
     let options = match flow.protocol.as_str() {
         "udp" => "-uan",
         _ => "-tan",
     };
-    let rows: Vec<_> = reading.sockets.iter().map(Socket::ss).collect();
+    let rows: Vec<_> = snapshot.sockets.iter().map(Socket::ss).collect();
     let mut out = format!(
         "\n<pre class=\"flow-ss\">$ ss {options}\n{SS_HEAD}\n{}</pre>",
         escape(&rows.join("\n"))
     );
-    if reading.sockets.iter().any(Socket::unread_fin) {
+    if snapshot.sockets.iter().any(Socket::unread_fin) {
         out.push_str(
             "\n<p>In Recv-Q the kernel counts a FIN that nobody has read as \
              one byte. It is none, and the figure draws none.</p>",

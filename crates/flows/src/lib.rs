@@ -10,19 +10,20 @@
 pub mod calls;
 #[cfg(feature = "record")]
 pub mod compare;
-pub mod draw;
 mod flow;
 pub mod html;
 #[cfg(feature = "trace")]
 pub mod merge;
 #[cfg(feature = "record")]
 pub mod narrate;
+mod picture;
 #[cfg(feature = "record")]
 pub mod recorder;
 pub mod recording;
 #[cfg(feature = "record")]
 pub mod scenario;
-pub mod states;
+
+use std::path::PathBuf;
 
 pub use flow::{
     Actor, Code, Event, Flow, Phase, SS_HEAD, Seen, Side, Snapshot, Socket,
@@ -48,4 +49,17 @@ pub fn load(name: &str) -> anyhow::Result<Flow> {
 #[cfg(feature = "record")]
 pub fn all() -> anyhow::Result<Vec<Flow>> {
     scenario::names()?.iter().map(|name| load(name)).collect()
+}
+
+/// The figure of each scenario: its file, and its text.
+///
+/// # Errors
+/// As for [`load`].
+#[cfg(feature = "record")]
+pub fn figures() -> anyhow::Result<Vec<(PathBuf, String)>> {
+    let place = |flow: Flow| {
+        let file = format!("{}.html", flow.name);
+        (folder().join(file), html::figure(&flow))
+    };
+    Ok(all()?.into_iter().map(place).collect())
 }

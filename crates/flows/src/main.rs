@@ -97,7 +97,7 @@ fn record_one(name: &str, write: bool) -> Result<&'static str> {
 }
 
 fn draw() -> Result<()> {
-    for (path, text) in flows::html::pages()? {
+    for (path, text) in flows::figures()? {
         fs::write(&path, text)?;
         println!("{}", path.display());
     }

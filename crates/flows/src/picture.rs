@@ -1,0 +1,401 @@
+//! The picture: lanes side by side, time downwards.
+//!
+//! It is one piece of HTML for every width. Here stands what belongs where:
+//! in which lane, on which track, in which row. How wide a lane is, and where
+//! a text breaks, the browser knows, from `docs/assets/player.css`.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+use crate::{Code, Event, Flow, Phase, Seen, Side, Snapshot, Socket, Step};
+
+/// Of a longer queue so many squares are drawn, beside the number.
+const SQUARES: usize = 8;
+/// It points to the right, and is as wide as its lane.
+const ARROW: &str = "<svg viewBox=\"0 0 100 14\" preserveAspectRatio=\"none\">\
+     <path d=\"M0 1 97 11\"/><path d=\"m90 5 8 6-9 3\"/></svg>";
+const SIDES: [Side; 2] = [Side::Client, Side::Server];
+
+/// The picture of a flow: the heads of its lanes, then step after step.
+pub fn picture(flow: &Flow) -> String {
+    let [clients, servers] =
+        SIDES.map(|side| flow.actors.iter().filter(|a| a.side == side).count());
+    let (client, its) = match flow.programs(Side::Client) {
+        1 => ("client", "its"),
+        _ => ("clients", "their"),
+    };
+    let mut out = format!(
+        "<div class=\"flow-picture\" aria-hidden=\"true\" \
+         style=\"--clients:{clients};--servers:{servers}\">\n\
+         <div class=\"flow-head\"><b class=\"says client\">{client}</b>\
+         <b class=\"kernel client\">{its} kernel</b>\
+         <b class=\"kernel server\">its kernel</b>\
+         <b class=\"says server\">server</b></div>"
+    );
+    let mut pen = Pen::new(flow);
+    for (number, step) in (1..).zip(&flow.steps) {
+        let cells = pen.step(step);
+        let _ = write!(
+            out,
+            "\n<div class=\"flow-step\" data-step=\"{number}\">{cells}</div>"
+        );
+    }
+    out + "\n</div>\n"
+}
+
+/// A row of a step, from 1; [`EDGE`] is the upper or lower edge of the step.
+type Row = usize;
+const EDGE: Row = 0;
+
+/// Where the lines of an actor begin in this step, if they are there.
+#[derive(Clone, Copy, Default)]
+struct Track {
+    life: Option<Row>,
+    wait: Option<Row>,
+}
+
+/// Draws step after step, and knows how far down it is.
+struct Pen<'a> {
+    flow: &'a Flow,
+    /// Several clients have connections, so that a state names its client.
+    several: bool,
+    row: Row,
+    tracks: Vec<Track>,
+    /// Whose words stand last in the lane of each side, in this step.
+    owner: [Option<usize>; 2],
+    cells: String,
+}
+
+impl<'a> Pen<'a> {
+    fn new(flow: &'a Flow) -> Self {
+        let events = flow.steps.iter().flat_map(|step| &step.events);
+        let clients: BTreeSet<_> = events
+            .filter_map(|event| match event {
+                Event::Packet { client, .. } => Some(client),
+                _ => None,
+            })
+            .collect();
+        Self {
+            flow,
+            several: clients.len() > 1,
+            row: EDGE,
+            tracks: vec![Track::default(); flow.actors.len()],
+            owner: [None; 2],
+            cells: String::new(),
+        }
+    }
+
+    fn step(&mut self, step: &Step) -> String {
+        self.row = EDGE;
+        self.owner = [None; 2];
+        let mut code: Vec<_> = step.code.iter().collect();
+        let mut rest = step.events.as_slice();
+        while !rest.is_empty() {
+            let (row, below) = rest.split_at(row_length(rest));
+            self.row += 1;
+            self.draw(row, &mut code);
+            rest = below;
+        }
+        if let Some(snapshot) = &step.snapshot {
+            self.row += 1;
+            self.snapshot(snapshot);
+        }
+        for actor in 0..self.tracks.len() {
+            let Track { life, wait } = self.tracks[actor];
+            let go_on = |from: Option<Row>| from.map(|_| EDGE);
+            self.line("life", actor, life, EDGE);
+            self.line("wait", actor, wait, EDGE);
+            self.tracks[actor] = Track {
+                life: go_on(life),
+                wait: go_on(wait),
+            };
+        }
+        std::mem::take(&mut self.cells)
+    }
+
+    /// One row: a call, or something that happens, or a packet with the
+    /// states at its ends. A line of code stands below its first call.
+    fn draw(&mut self, row: &[Event], code: &mut Vec<&Code>) {
+        let mut sender = None;
+        let mut tags = [String::new(), String::new()];
+        for event in row {
+            match event {
+                Event::Call {
+                    who,
+                    call,
+                    result,
+                    phase,
+                } => {
+                    let text = match result.as_str() {
+                        "" => format!("{call} waits"),
+                        result => format!("{call} =\u{a0}{result}"),
+                    };
+                    let lines = code.extract_if(.., |line| line.who == *who);
+                    let lines = lines.map(|line| line.rust.as_str());
+                    let lines: Vec<_> =
+                        [&*text].into_iter().chain(lines).collect();
+                    self.call(who, &lines, *phase);
+                }
+                Event::Happens { who, what } => self.happens(who, what),
+                Event::Packet {
+                    client,
+                    from,
+                    flags,
+                    bytes,
+                    ..
+                } => {
+                    sender = Some(*from);
+                    let label = match bytes {
+                        0 => flags.clone(),
+                        1 => format!("{flags}: 1 byte"),
+                        _ => format!("{flags}: {bytes} bytes"),
+                    };
+                    let label = escape(&self.named(client, &label));
+                    let place = format!("wire {}", class(*from));
+                    self.cell(&place, &format!("{label}{ARROW}"));
+                }
+                Event::State {
+                    client,
+                    side,
+                    state,
+                    seen,
+                    ..
+                } => {
+                    let seen = match seen {
+                        Seen::There => "",
+                        Seen::Late | Seen::Table => " later",
+                    };
+                    let state = escape(&self.named(client, state));
+                    let tag =
+                        format!("<span class=\"state{seen}\">{state}</span>");
+                    tags[*side as usize].push_str(&tag);
+                }
+            }
+        }
+        for (side, tags) in SIDES.into_iter().zip(tags) {
+            if !tags.is_empty() {
+                let sends = if sender == Some(side) { " sends" } else { "" };
+                let place = format!("kernel {}{sends}", class(side));
+                self.cell(&place, &tags);
+            }
+        }
+    }
+
+    /// The name in front of a state or packet, if there are several clients.
+    fn named(&self, client: &str, text: &str) -> String {
+        if !self.several || client.is_empty() {
+            return text.to_owned();
+        }
+        // `client 2` is 2, and `connected client` is connected.
+        let short = client.replace("client", "");
+        format!("{}: {text}", short.trim())
+    }
+
+    fn index(&self, who: &str) -> usize {
+        let at = self.flow.actors.iter().position(|a| a.name == who);
+        at.unwrap_or_default()
+    }
+
+    fn call(&mut self, who: &str, lines: &[&str], phase: Phase) {
+        let actor = self.index(who);
+        let lines = lines.iter().filter(|line| !line.is_empty());
+        let lines =
+            lines.map(|line| format!("<samp>{}</samp>", breakable(line)));
+        self.says(actor, &lines.collect::<String>());
+        match phase {
+            Phase::Whole => self.mark("dot", actor),
+            Phase::Waits => self.tracks[actor].wait = Some(self.row),
+            Phase::Returns => {
+                let from = self.tracks[actor].wait.take();
+                self.line("wait", actor, from, self.row);
+            }
+        }
+    }
+
+    fn happens(&mut self, who: &str, what: &str) {
+        let actor = self.index(who);
+        self.says(actor, &escape(what));
+        if ["exits", "is killed"].iter().any(|e| what.starts_with(e)) {
+            let Track { life, wait } = std::mem::take(&mut self.tracks[actor]);
+            self.line("wait", actor, wait, self.row);
+            self.line("life", actor, life, self.row);
+            self.mark("end", actor);
+        }
+    }
+
+    /// Words in a program's lane, under the name of the actor if it is one of
+    /// several.
+    fn says(&mut self, actor: usize, words: &str) {
+        let side = self.flow.actors[actor].side;
+        self.tracks[actor].life.get_or_insert(self.row);
+        let told = self.owner[side as usize].replace(actor) == Some(actor);
+        let alone =
+            self.flow.actors.iter().filter(|a| a.side == side).count() == 1;
+        let owner = match told || alone {
+            true => String::new(),
+            false => {
+                format!("<b>{}</b>", escape(&self.flow.actors[actor].name))
+            }
+        };
+        let place = format!("says {}", class(side));
+        self.cell(&place, &(owner + words));
+    }
+
+    fn snapshot(&mut self, snapshot: &Snapshot) {
+        self.cell("wire read", "tables read here");
+        for side in SIDES {
+            let mut waits = String::new();
+            for line in self.waits(snapshot, side) {
+                let _ = write!(waits, "<span>{}</span>", breakable(&line));
+            }
+            if !waits.is_empty() {
+                self.cell(&format!("says {}", class(side)), &waits);
+            }
+            let sockets = snapshot.sockets.iter().filter(|s| s.side == side);
+            let sockets: String = sockets.map(|s| self.socket(s)).collect();
+            if !sockets.is_empty() {
+                self.cell(&format!("kernel read {}", class(side)), &sockets);
+            }
+        }
+    }
+
+    /// Who waits on a side, and in what: a line for each call, and one for all
+    /// threads that wait in the same.
+    fn waits(&self, snapshot: &Snapshot, side: Side) -> Vec<String> {
+        let mut lines: Vec<(String, usize)> = Vec::new();
+        for waiting in &snapshot.waiting {
+            if self.flow.side(&waiting.who) != side {
+                continue;
+            }
+            let text = match self.flow.programs(side) {
+                1 => format!("waits in {}", waiting.call),
+                _ => format!("{} in {}", waiting.who, waiting.call),
+            };
+            match lines.iter_mut().find(|(line, _)| *line == text) {
+                Some((_, threads)) => *threads += 1,
+                None => lines.push((text, 1)),
+            }
+        }
+        let line = |(line, threads)| match threads {
+            1 => line,
+            _ => format!("{threads} × {line}"),
+        };
+        lines.into_iter().map(line).collect()
+    }
+
+    fn socket(&self, socket: &Socket) -> String {
+        let state = escape(&self.named(&socket.client, &socket.state));
+        let mut out = format!("<span class=\"state\">{state}</span>");
+        if socket.state == "LISTEN" {
+            out += &queue("connection", socket.unaccepted(), "to accept");
+        }
+        match socket.unread_bytes() {
+            0 => {}
+            1 => out += &queue("byte", 1, "byte unread"),
+            bytes => out += &queue("byte", bytes, "bytes unread"),
+        }
+        if socket.unread_fin() {
+            out += "<span><i class=\"fin\"></i></span><span>FIN unread</span>";
+        }
+        out
+    }
+
+    fn cell(&mut self, place: &str, content: &str) {
+        let row = self.row;
+        let _ = write!(
+            self.cells,
+            "<div class=\"{place}\" style=\"--row:{row}\">{content}</div>"
+        );
+    }
+
+    /// A line down an actor's track, if it has begun.
+    fn line(&mut self, kind: &str, actor: usize, from: Option<Row>, to: Row) {
+        let Some(from) = from else {
+            return;
+        };
+        let row = |row| match row {
+            EDGE => "auto".to_owned(),
+            row => row.to_string(),
+        };
+        let begins = if from == EDGE { "" } else { " begins" };
+        let ends = if to == EDGE { "" } else { " ends" };
+        let rows = format!("{}/{}", row(from), row(to));
+        self.track(&format!("{kind}{begins}{ends}"), actor, &rows);
+    }
+
+    /// A mark on an actor's track.
+    fn mark(&mut self, kind: &str, actor: usize) {
+        let row = self.row.to_string();
+        self.track(kind, actor, &row);
+    }
+
+    fn track(&mut self, kind: &str, actor: usize, rows: &str) {
+        let side = self.flow.actors[actor].side;
+        let before = &self.flow.actors[..actor];
+        let track = before.iter().filter(|a| a.side == side).count();
+        let side = class(side);
+        let _ = write!(
+            self.cells,
+            "<i class=\"{kind} {side}\" \
+             style=\"--track:{track};grid-row:{rows}\"></i>"
+        );
+    }
+}
+
+fn class(side: Side) -> &'static str {
+    match side {
+        Side::Client => "client",
+        Side::Server => "server",
+    }
+}
+
+/// How many of the events stand in the first row. A sender's state stands
+/// beside the packet that it sends, a receiver's beside the one that it got.
+fn row_length(events: &[Event]) -> usize {
+    let states = |events: &[Event], end: Side| {
+        let at_end = |event: &&Event| matches!(event, Event::State { side, .. } if *side == end);
+        events.iter().take_while(at_end).count()
+    };
+    match &events[0] {
+        Event::Call { .. } | Event::Happens { .. } => 1,
+        Event::Packet { from, .. } => 1 + states(&events[1..], from.other()),
+        Event::State { side, .. } => {
+            let before = states(events, *side);
+            match events.get(before) {
+                Some(Event::Packet { from, .. }) if from == side => {
+                    before + row_length(&events[before..])
+                }
+                _ => before,
+            }
+        }
+    }
+}
+
+fn queue(kind: &str, count: usize, words: &str) -> String {
+    let squares =
+        format!("<i class=\"{kind}\"></i>").repeat(count.min(SQUARES));
+    match count {
+        0 => "<span>queue empty</span>".to_owned(),
+        _ => format!("<span>{squares}</span><span>{count} {words}</span>"),
+    }
+}
+
+/// Code that may break where a narrow lane needs it: behind `::`, a comma or
+/// an opening parenthesis, and between the calls of a chain.
+fn breakable(code: &str) -> String {
+    escape(code)
+        .replace("::", "::<wbr>")
+        .replace(',', ",<wbr>")
+        .replace('(', "(<wbr>")
+        .replace("(<wbr>)", "()")
+        .replace(" (<wbr>", " (")
+        .replace(").", ")<wbr>.")
+}
+
+/// Text that stands in HTML.
+pub fn escape(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+}
