@@ -35,17 +35,19 @@ pub fn picture(flow: &Flow) -> String {
     let mut pen = Pen::new(flow);
     for (number, step) in (1..).zip(&flow.steps) {
         let cells = pen.step(step);
+        let rows = pen.row - EDGE;
         let _ = write!(
             out,
-            "\n<div class=\"flow-step\" data-step=\"{number}\">{cells}</div>"
+            "\n<div class=\"flow-step\" data-step=\"{number}\" \
+             style=\"--rows:{rows}\">{cells}</div>"
         );
     }
     out + "\n</div>\n"
 }
 
-/// A row of a step, from 1; [`EDGE`] is the upper or lower edge of the step.
+/// A row of a step. The first is the step's upper edge, and is empty.
 type Row = usize;
-const EDGE: Row = 0;
+const EDGE: Row = 1;
 
 /// Where the lines of an actor begin in this step, if they are there.
 #[derive(Clone, Copy, Default)]
@@ -99,12 +101,14 @@ impl<'a> Pen<'a> {
         if let Some(snapshot) = &step.snapshot {
             self.row += 1;
             self.snapshot(snapshot);
+            // A narrow picture has the kernels below their programs.
+            self.row += 1;
         }
         for actor in 0..self.tracks.len() {
             let Track { life, wait } = self.tracks[actor];
             let go_on = |from: Option<Row>| from.map(|_| EDGE);
-            self.line("life", actor, life, EDGE);
-            self.line("wait", actor, wait, EDGE);
+            self.line("life", actor, life, None);
+            self.line("wait", actor, wait, None);
             self.tracks[actor] = Track {
                 life: go_on(life),
                 wait: go_on(wait),
@@ -207,7 +211,7 @@ impl<'a> Pen<'a> {
             Phase::Waits => self.tracks[actor].wait = Some(self.row),
             Phase::Returns => {
                 let from = self.tracks[actor].wait.take();
-                self.line("wait", actor, from, self.row);
+                self.line("wait", actor, from, Some(self.row));
             }
         }
     }
@@ -217,8 +221,8 @@ impl<'a> Pen<'a> {
         self.says(actor, &escape(what));
         if ["exits", "is killed"].iter().any(|e| what.starts_with(e)) {
             let Track { life, wait } = std::mem::take(&mut self.tracks[actor]);
-            self.line("wait", actor, wait, self.row);
-            self.line("life", actor, life, self.row);
+            self.line("wait", actor, wait, Some(self.row));
+            self.line("life", actor, life, Some(self.row));
             self.mark("end", actor);
         }
     }
@@ -308,19 +312,24 @@ impl<'a> Pen<'a> {
         );
     }
 
-    /// A line down an actor's track, if it has begun.
-    fn line(&mut self, kind: &str, actor: usize, from: Option<Row>, to: Row) {
-        let Some(from) = from else {
-            return;
-        };
-        let row = |row| match row {
-            EDGE => "auto".to_owned(),
-            row => row.to_string(),
-        };
-        let begins = if from == EDGE { "" } else { " begins" };
-        let ends = if to == EDGE { "" } else { " ends" };
-        let rows = format!("{}/{}", row(from), row(to));
-        self.track(&format!("{kind}{begins}{ends}"), actor, &rows);
+    /// A line down an actor's track, if it has begun: to the middle of a row's
+    /// first line, or to the end of the step.
+    fn line(
+        &mut self,
+        kind: &str,
+        actor: usize,
+        from: Option<Row>,
+        to: Option<Row>,
+    ) {
+        if let Some(from) = from {
+            let begins = if from == EDGE { "" } else { " begins" };
+            let (ends, to) = match to {
+                Some(row) => (" ends", row.to_string()),
+                None => ("", "-1".to_owned()),
+            };
+            let rows = format!("{from}/{to}");
+            self.track(&format!("{kind}{begins}{ends}"), actor, &rows);
+        }
     }
 
     /// A mark on an actor's track.
