@@ -27,6 +27,7 @@
         const drawn = Array.from(figure.querySelectorAll(".flow-step"));
         const last = words.length;
         let now = 1;
+        let goal = 0;
 
         const back = button("Back", "Step back", () => show(now - 1));
         const next = button("Next", "Next step", () => show(now + 1));
@@ -55,35 +56,30 @@
         controls.append(back, next, slider, all, status);
         picture.before(controls);
 
-        // The step that the reader sees: of the two drawings, one is hidden.
+        // To the middle of the picture, smoothly. Whoever steps on before it
+        // is there is faster than that: then at once.
         function scroll() {
-            const shown = drawn.find(
-                (step) =>
-                    Number(step.dataset.step) === now &&
-                    step.getClientRects().length > 0
-            );
-            if (!shown || figure.classList.contains("flow-all")) {
-                return;
-            }
-            const box = shown.getBoundingClientRect();
+            const box = drawn[now - 1].getBoundingClientRect();
             const frame = picture.getBoundingClientRect();
-            const middle = (frame.height - box.height) / 2;
+            const middle = (picture.clientHeight - box.height) / 2;
+            const top = picture.scrollTop + box.top - frame.top - middle;
+            const arrived = Math.abs(picture.scrollTop - goal) < 2;
+            const most = picture.scrollHeight - picture.clientHeight;
+            goal = Math.min(Math.max(top, 0), most);
             picture.scrollTo({
-                top: picture.scrollTop + box.top - frame.top - middle,
-                behavior: still.matches ? "auto" : "smooth",
+                top: goal,
+                behavior: arrived && !still.matches ? "smooth" : "instant",
             });
         }
 
         function show(step) {
             now = Math.min(Math.max(step, 1), last);
-            for (const group of drawn) {
-                const at = Number(group.dataset.step);
-                group.classList.toggle("flow-now", at === now);
-                group.classList.toggle("flow-later", at > now);
+            for (const steps of [drawn, words]) {
+                steps.forEach((step, index) => {
+                    step.classList.toggle("flow-now", index + 1 === now);
+                    step.classList.toggle("flow-later", index + 1 > now);
+                });
             }
-            words.forEach((item, index) => {
-                item.classList.toggle("flow-now", index + 1 === now);
-            });
             back.disabled = now === 1;
             next.disabled = now === last;
             slider.value = now;
@@ -110,11 +106,9 @@
             event.stopPropagation();
             show(step(now));
         });
-        for (const group of drawn) {
-            group.addEventListener("click", () =>
-                show(Number(group.dataset.step))
-            );
-        }
+        drawn.forEach((step, index) => {
+            step.addEventListener("click", () => show(index + 1));
+        });
         window.addEventListener("resize", scroll);
 
         figure.tabIndex = 0;

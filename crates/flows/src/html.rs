@@ -29,13 +29,14 @@ fn seen(flow: &Flow) -> String {
     let has = |kind: fn(&Event) -> bool| {
         flow.steps.iter().flat_map(|step| &step.events).any(kind)
     };
+    let calls = has(|event| matches!(event, Event::Call { .. }));
     let packets = has(|event| matches!(event, Event::Packet { .. }));
     let states = has(|event| matches!(event, Event::State { .. }));
     let late = has(
         |event| matches!(event, Event::State { seen, .. } if *seen != Seen::There),
     );
     let kinds = [
-        (true, "the calls by strace"),
+        (calls, "the calls by strace"),
         (packets, "the packets by tcpdump"),
         (states, "the changes of state by the kernel's tracepoint"),
         (

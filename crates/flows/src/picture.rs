@@ -25,7 +25,7 @@ pub fn picture(flow: &Flow) -> String {
         _ => ("clients", "their"),
     };
     let mut out = format!(
-        "<div class=\"flow-picture\" aria-hidden=\"true\" \
+        "<div class=\"flow-picture flow-lanes\" aria-hidden=\"true\" \
          style=\"--clients:{clients};--servers:{servers}\">\n\
          <div class=\"flow-head\"><b class=\"says client\">{client}</b>\
          <b class=\"kernel client\">{its} kernel</b>\
@@ -33,13 +33,12 @@ pub fn picture(flow: &Flow) -> String {
          <b class=\"says server\">server</b></div>"
     );
     let mut pen = Pen::new(flow);
-    for (number, step) in (1..).zip(&flow.steps) {
+    for step in &flow.steps {
         let cells = pen.step(step);
         let rows = pen.row - EDGE;
         let _ = write!(
             out,
-            "\n<div class=\"flow-step\" data-step=\"{number}\" \
-             style=\"--rows:{rows}\">{cells}</div>"
+            "\n<div class=\"flow-step\" style=\"--rows:{rows}\">{cells}</div>"
         );
     }
     out + "\n</div>\n"
