@@ -86,6 +86,8 @@ pub struct Step {
 pub struct Code {
     /// The actor's name.
     pub who: String,
+    /// The first call that it makes, such as `socket`.
+    pub call: String,
     /// The line of Rust; empty if no line does it, such as an end of a scope.
     pub rust: String,
     /// The line of Python.

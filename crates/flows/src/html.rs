@@ -68,18 +68,20 @@ fn item(flow: &Flow, step: &Step) -> String {
         escape(&step.text)
     );
     let mut facts: Vec<(&str, String)> = Vec::new();
-    let several = step.code.iter().any(|c| c.who != step.code[0].who);
-    for (key, line) in [
-        ("Rust", (|c| &c.rust) as fn(&Code) -> &String),
-        ("Python", |c| &c.python),
-    ] {
-        for c in step.code.iter().filter(|c| !line(c).is_empty()) {
-            let who = if several {
-                format!("{}: ", escape(&c.who))
-            } else {
-                String::new()
+    let several = step.code.iter().any(|line| line.who != step.code[0].who);
+    let lines: [(_, fn(&Code) -> &str); 2] =
+        [("Rust", |line| &line.rust), ("Python", |line| &line.python)];
+    for (key, text) in lines {
+        for line in step.code.iter().filter(|line| !text(line).is_empty()) {
+            let who = match several {
+                true => format!("{}: ", escape(&line.who)),
+                false => String::new(),
             };
-            facts.push((key, who + &code(line(c))));
+            let fact = (key, who + &code(text(line)));
+            // (One line of Rust may be several of Python.)
+            if facts.last() != Some(&fact) {
+                facts.push(fact);
+            }
         }
     }
     facts.extend(step.events.iter().map(|event| fact(flow, event)));

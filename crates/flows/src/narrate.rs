@@ -161,10 +161,15 @@ fn step(
         if let Some([rust, python]) = code {
             let code = Code {
                 who: who.clone(),
+                call: name.clone(),
                 rust: rust.clone(),
                 python: python.clone(),
             };
-            if !step.code.contains(&code) {
+            let again = |old: &Code| Code {
+                call: name.clone(),
+                ..old.clone()
+            };
+            if !step.code.iter().any(|old| again(old) == code) {
                 step.code.push(code);
             }
         }

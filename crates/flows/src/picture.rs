@@ -61,6 +61,8 @@ struct Pen<'a> {
     /// Several clients have connections, so that a state names its client.
     several: bool,
     row: Row,
+    /// The lines of the step's code that are not drawn yet.
+    code: Vec<&'a Code>,
     tracks: Vec<Track>,
     /// Whose words stand last in the lane of each side, in this step.
     owner: [Option<usize>; 2],
@@ -80,21 +82,22 @@ impl<'a> Pen<'a> {
             flow,
             several: clients.len() > 1,
             row: EDGE,
+            code: Vec::new(),
             tracks: vec![Track::default(); flow.actors.len()],
             owner: [None; 2],
             cells: String::new(),
         }
     }
 
-    fn step(&mut self, step: &Step) -> String {
+    fn step(&mut self, step: &'a Step) -> String {
         self.row = EDGE;
         self.owner = [None; 2];
-        let mut code: Vec<_> = step.code.iter().collect();
+        self.code = step.code.iter().collect();
         let mut rest = step.events.as_slice();
         while !rest.is_empty() {
             let (row, below) = rest.split_at(row_length(rest));
             self.row += 1;
-            self.draw(row, &mut code);
+            self.draw(row);
             rest = below;
         }
         if let Some(snapshot) = &step.snapshot {
@@ -117,8 +120,8 @@ impl<'a> Pen<'a> {
     }
 
     /// One row: a call, or something that happens, or a packet with the
-    /// states at its ends. A line of code stands below its first call.
-    fn draw(&mut self, row: &[Event], code: &mut Vec<&Code>) {
+    /// states at its ends.
+    fn draw(&mut self, row: &[Event]) {
         let mut sender = None;
         let mut tags = [String::new(), String::new()];
         for event in row {
@@ -129,15 +132,11 @@ impl<'a> Pen<'a> {
                     result,
                     phase,
                 } => {
-                    let text = match result.as_str() {
-                        "" => format!("{call} waits"),
-                        result => format!("{call} =\u{a0}{result}"),
+                    let result = match result.as_str() {
+                        "" => " waits".to_owned(),
+                        result => format!(" =\u{a0}{result}"),
                     };
-                    let lines = code.extract_if(.., |line| line.who == *who);
-                    let lines = lines.map(|line| line.rust.as_str());
-                    let lines: Vec<_> =
-                        [&*text].into_iter().chain(lines).collect();
-                    self.call(who, &lines, *phase);
+                    self.call(who, call, &result, *phase);
                 }
                 Event::Happens { who, what } => self.happens(who, what),
                 Event::Packet {
@@ -154,7 +153,7 @@ impl<'a> Pen<'a> {
                         _ => format!("{flags}: {bytes} bytes"),
                     };
                     let label = escape(&self.named(client, &label));
-                    let place = format!("wire {}", class(*from));
+                    let place = format!("wire {from}");
                     self.cell(&place, &format!("{label}{ARROW}"));
                 }
                 Event::State {
@@ -178,7 +177,7 @@ impl<'a> Pen<'a> {
         for (side, tags) in SIDES.into_iter().zip(tags) {
             if !tags.is_empty() {
                 let sends = if sender == Some(side) { " sends" } else { "" };
-                let place = format!("kernel {}{sends}", class(side));
+                let place = format!("kernel {side}{sends}");
                 self.cell(&place, &tags);
             }
         }
@@ -199,12 +198,18 @@ impl<'a> Pen<'a> {
         at.unwrap_or_default()
     }
 
-    fn call(&mut self, who: &str, lines: &[&str], phase: Phase) {
+    /// A call; below the first call of a line of code, the line.
+    fn call(&mut self, who: &str, call: &str, result: &str, phase: Phase) {
         let actor = self.index(who);
-        let lines = lines.iter().filter(|line| !line.is_empty());
-        let lines =
-            lines.map(|line| format!("<samp>{}</samp>", breakable(line)));
-        self.says(actor, &lines.collect::<String>());
+        let mut words = samp(&format!("{call}{result}"));
+        let name = call.split('(').next().unwrap_or_default();
+        let makes = |line: &&Code| line.who == who && line.call == name;
+        if let Some(line) = self.code.iter().copied().find(makes) {
+            words += &samp(&line.rust);
+            self.code
+                .retain(|other| other.who != who || other.rust != line.rust);
+        }
+        self.says(actor, &words);
         match phase {
             Phase::Whole => self.mark("dot", actor),
             Phase::Waits => self.tracks[actor].wait = Some(self.row),
@@ -240,7 +245,7 @@ impl<'a> Pen<'a> {
                 format!("<b>{}</b>", escape(&self.flow.actors[actor].name))
             }
         };
-        let place = format!("says {}", class(side));
+        let place = format!("says {side}");
         self.cell(&place, &(owner + words));
     }
 
@@ -252,12 +257,12 @@ impl<'a> Pen<'a> {
                 let _ = write!(waits, "<span>{}</span>", breakable(&line));
             }
             if !waits.is_empty() {
-                self.cell(&format!("says {}", class(side)), &waits);
+                self.cell(&format!("says {side}"), &waits);
             }
             let sockets = snapshot.sockets.iter().filter(|s| s.side == side);
             let sockets: String = sockets.map(|s| self.socket(s)).collect();
             if !sockets.is_empty() {
-                self.cell(&format!("kernel read {}", class(side)), &sockets);
+                self.cell(&format!("kernel read {side}"), &sockets);
             }
         }
     }
@@ -341,19 +346,11 @@ impl<'a> Pen<'a> {
         let side = self.flow.actors[actor].side;
         let before = &self.flow.actors[..actor];
         let track = before.iter().filter(|a| a.side == side).count();
-        let side = class(side);
         let _ = write!(
             self.cells,
             "<i class=\"{kind} {side}\" \
              style=\"--track:{track};grid-row:{rows}\"></i>"
         );
-    }
-}
-
-fn class(side: Side) -> &'static str {
-    match side {
-        Side::Client => "client",
-        Side::Server => "server",
     }
 }
 
@@ -376,6 +373,13 @@ fn row_length(events: &[Event]) -> usize {
                 _ => before,
             }
         }
+    }
+}
+
+fn samp(code: &str) -> String {
+    match code {
+        "" => String::new(),
+        _ => format!("<samp>{}</samp>", breakable(code)),
     }
 }
 
