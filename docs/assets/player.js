@@ -25,6 +25,7 @@
         const words = Array.from(figure.querySelectorAll(".flow-steps > li"));
         const picture = figure.querySelector(".flow-picture");
         const drawn = Array.from(figure.querySelectorAll(".flow-step"));
+        const heads = figure.querySelector(".flow-head")?.offsetHeight ?? 0;
         const last = words.length;
         let now = 1;
         let goal = 0;
@@ -56,13 +57,15 @@
         controls.append(back, next, slider, all, status);
         picture.before(controls);
 
-        // To the middle of the picture, smoothly. Whoever steps on before it
-        // is there is faster than that: then at once.
+        // To the middle below the heads, or as much of a tall step as there
+        // is room for. Smoothly; but whoever steps on before it is there is
+        // faster than that: then at once.
         function scroll() {
             const box = drawn[now - 1].getBoundingClientRect();
             const frame = picture.getBoundingClientRect();
-            const middle = (picture.clientHeight - box.height) / 2;
-            const top = picture.scrollTop + box.top - frame.top - middle;
+            const room = picture.clientHeight - heads - box.height;
+            const above = heads + Math.max(room / 2, 0);
+            const top = picture.scrollTop + box.top - frame.top - above;
             const arrived = Math.abs(picture.scrollTop - goal) < 2;
             const most = picture.scrollHeight - picture.clientHeight;
             goal = Math.min(Math.max(top, 0), most);
