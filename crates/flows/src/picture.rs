@@ -254,7 +254,7 @@ impl<'a> Pen<'a> {
         for side in SIDES {
             let mut waits = String::new();
             for line in self.waits(snapshot, side) {
-                let _ = write!(waits, "<span>{}</span>", breakable(&line));
+                let _ = write!(waits, "<span>{}</span>", escape(&line));
             }
             if !waits.is_empty() {
                 self.cell(&format!("says {side}"), &waits);
@@ -393,15 +393,29 @@ fn queue(kind: &str, count: usize, words: &str) -> String {
 }
 
 /// Code that may break where a narrow lane needs it: behind `::`, a comma or
-/// an opening parenthesis, and between the calls of a chain.
+/// the opening parenthesis of a long list, and before a method or a port.
 fn breakable(code: &str) -> String {
-    escape(code)
-        .replace("::", "::<wbr>")
-        .replace(',', ",<wbr>")
-        .replace('(', "(<wbr>")
-        .replace("(<wbr>)", "()")
-        .replace(" (<wbr>", " (")
-        .replace(").", ")<wbr>.")
+    let mut out = String::new();
+    for (at, c) in code.char_indices() {
+        let (before, rest) = code.split_at(at);
+        let follows = |starts: fn(&char) -> bool| {
+            rest.chars().nth(1).is_some_and(|next| starts(&next))
+        };
+        let breaks = match c {
+            '.' => !before.ends_with('.') && follows(char::is_ascii_lowercase),
+            ':' => follows(char::is_ascii_digit),
+            _ if before.ends_with('(') => {
+                let is_short = rest.find(')').is_some_and(|end| end < 3);
+                !is_short && !before.ends_with(" (")
+            }
+            _ => before.ends_with("::") || before.ends_with(','),
+        };
+        if breaks {
+            out.push_str("<wbr>");
+        }
+        out.push_str(&escape(c.encode_utf8(&mut [0; 4])));
+    }
+    out
 }
 
 /// Text that stands in HTML.
