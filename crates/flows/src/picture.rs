@@ -401,16 +401,16 @@ fn breakable(code: &str) -> String {
         let follows = |starts: fn(&char) -> bool| {
             rest.chars().nth(1).is_some_and(|next| starts(&next))
         };
-        let breaks = match c {
-            '.' => !before.ends_with('.') && follows(char::is_ascii_lowercase),
-            ':' => follows(char::is_ascii_digit),
-            _ if before.ends_with('(') => {
-                let is_short = rest.find(')').is_some_and(|end| end < 3);
-                !is_short && !before.ends_with(" (")
-            }
-            _ => before.ends_with("::") || before.ends_with(','),
-        };
-        if breaks {
+        let is_method = c == '.' && follows(char::is_ascii_lowercase);
+        let is_argument = before.ends_with('(') && !before.ends_with(" (");
+        let is_short = rest.find(')').is_some_and(|end| end < 3);
+        if c == ':' && follows(char::is_ascii_digit) {
+            out.push_str("<wbr class=\"port\">");
+        } else if before.ends_with("::")
+            || before.ends_with(',')
+            || is_argument && !is_short
+            || is_method && !before.is_empty() && !before.ends_with('.')
+        {
             out.push_str("<wbr>");
         }
         out.push_str(&escape(c.encode_utf8(&mut [0; 4])));
