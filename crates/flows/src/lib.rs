@@ -23,8 +23,6 @@ pub mod recording;
 #[cfg(feature = "record")]
 pub mod scenario;
 
-use std::path::PathBuf;
-
 pub use flow::{
     Actor, Code, Event, Flow, Phase, SS_HEAD, Seen, Side, Snapshot, Socket,
     Step, Waiting,
@@ -56,7 +54,7 @@ pub fn all() -> anyhow::Result<Vec<Flow>> {
 /// # Errors
 /// As for [`load`].
 #[cfg(feature = "record")]
-pub fn figures() -> anyhow::Result<Vec<(PathBuf, String)>> {
+pub fn figures() -> anyhow::Result<Vec<(std::path::PathBuf, String)>> {
     let place = |flow: Flow| {
         let file = format!("{}.html", flow.name);
         (folder().join(file), html::figure(&flow))
