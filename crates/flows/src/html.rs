@@ -3,10 +3,8 @@
 
 use std::fmt::Write;
 
-use crate::picture::{escape, picture};
-use crate::{
-    Code, Event, Flow, Phase, SS_HEAD, Seen, Side, Snapshot, Socket, Step,
-};
+use crate::picture::{bytes_of, escape, picture, waits};
+use crate::{Event, Flow, Phase, SS_HEAD, Seen, Side, Snapshot, Socket, Step};
 
 /// The figure of a flow. No line of it is blank: a blank line would end the
 /// block for Markdown.
@@ -29,36 +27,44 @@ fn seen(flow: &Flow) -> String {
     let has = |kind: fn(&Event) -> bool| {
         flow.steps.iter().flat_map(|step| &step.events).any(kind)
     };
-    let calls = has(|event| matches!(event, Event::Call { .. }));
     let packets = has(|event| matches!(event, Event::Packet { .. }));
-    let states = has(|event| matches!(event, Event::State { .. }));
     let late = has(
         |event| matches!(event, Event::State { seen, .. } if *seen != Seen::There),
     );
-    let kinds = [
-        (calls, "the calls by strace"),
+    let seen: Vec<_> = [
+        (
+            has(|event| matches!(event, Event::Call { .. })),
+            "the calls by strace",
+        ),
         (packets, "the packets by tcpdump"),
-        (states, "the changes of state by the kernel's tracepoint"),
+        (
+            has(|event| matches!(event, Event::State { .. })),
+            "the changes of state by the kernel's tracepoint",
+        ),
         (
             !flow.snapshots().is_empty(),
             "the sockets in the kernel's tables",
         ),
-    ];
-    let kinds = kinds.into_iter().filter(|(there, _)| *there);
-    let kinds: Vec<_> = kinds.map(|(_, words)| words).collect();
-    let mut out = format!("Seen: {}.", kinds.join(", "));
-    out += " Deduced: which of two programs was first";
-    out += if packets {
-        ", and which call sent a packet."
+    ]
+    .into_iter()
+    .filter_map(|(there, words)| there.then_some(words))
+    .collect();
+    let cause = if packets {
+        ", and which call sent a packet"
     } else {
-        "."
+        ""
     };
-    out += " A thick bar: a call that waits.";
-    if late {
-        out += " A dashed frame: a state that Linux tells of later than it \
-                begins.";
-    }
-    out
+    let dashed = match late {
+        true => {
+            " A dashed frame: a state that Linux tells of later than it begins."
+        }
+        false => "",
+    };
+    format!(
+        "Seen: {}. Deduced: which of two programs was first{cause}. A thick \
+         bar: a call that waits.{dashed}",
+        seen.join(", ")
+    )
 }
 
 fn item(flow: &Flow, step: &Step) -> String {
@@ -69,39 +75,29 @@ fn item(flow: &Flow, step: &Step) -> String {
     );
     let mut facts: Vec<(&str, String)> = Vec::new();
     let several = step.code.iter().any(|line| line.who != step.code[0].who);
-    let lines: [(_, fn(&Code) -> &str); 2] =
-        [("Rust", |line| &line.rust), ("Python", |line| &line.python)];
-    for (key, text) in lines {
-        for line in step.code.iter().filter(|line| !text(line).is_empty()) {
+    for key in ["Rust", "Python"] {
+        for line in &step.code {
+            let text = if key == "Rust" {
+                &line.rust
+            } else {
+                &line.python
+            };
             let who = match several {
                 true => format!("{}: ", escape(&line.who)),
                 false => String::new(),
             };
-            let fact = (key, who + &code(text(line)));
+            let fact = (key, who + &code(text));
             // (One line of Rust may be several of Python.)
-            if facts.last() != Some(&fact) {
+            if !text.is_empty() && facts.last() != Some(&fact) {
                 facts.push(fact);
             }
         }
     }
     facts.extend(step.events.iter().map(|event| fact(flow, event)));
     if let Some(snapshot) = &step.snapshot {
-        let mut waiting: Vec<String> = Vec::new();
-        let mut last = "";
-        for w in &snapshot.waiting {
-            match waiting.last_mut() {
-                Some(line) if last == w.who => {
-                    *line += &format!(" and {}", code(&w.call));
-                }
-                _ => {
-                    let who = escape(&w.who);
-                    waiting.push(format!("{who} in {}", code(&w.call)));
-                }
-            }
-            last = &w.who;
-        }
-        if !waiting.is_empty() {
-            facts.push(("Waiting", waiting.join(", ")));
+        for (waiting, times) in waits(snapshot) {
+            let (who, call) = (escape(&waiting.who), code(&waiting.call));
+            facts.push(("Waiting", format!("{times}{who} in {call}")));
         }
     }
     if !facts.is_empty() {
@@ -150,10 +146,8 @@ fn fact(flow: &Flow, event: &Event) -> (&'static str, String) {
             ack,
         } => {
             let mut words = flags.clone();
-            match bytes {
-                0 => {}
-                1 => words += ", 1 byte",
-                _ => words += &format!(", {bytes} bytes"),
+            if *bytes > 0 {
+                words += &format!(", {}", bytes_of(*bytes));
             }
             for (name, number) in [("seq", seq), ("ack", ack)] {
                 if let Some(number) = number {

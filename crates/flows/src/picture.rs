@@ -7,10 +7,12 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use crate::{Code, Event, Flow, Phase, Seen, Side, Snapshot, Socket, Step};
+use crate::{
+    Code, Event, Flow, Phase, Seen, Side, Snapshot, Socket, Step, Waiting,
+};
 
-/// Of a longer queue so many squares are drawn, beside the number.
-const SQUARES: usize = 8;
+/// So many marks stand for a longer queue; the words say the number.
+const MARKS: usize = 8;
 /// It points to the right, and is as wide as its lane.
 const ARROW: &str = "<svg viewBox=\"0 0 100 14\" preserveAspectRatio=\"none\">\
      <path d=\"M0 1 97 11\"/><path d=\"m90 5 8 6-9 3\"/></svg>";
@@ -48,12 +50,10 @@ pub fn picture(flow: &Flow) -> String {
 type Row = usize;
 const EDGE: Row = 1;
 
-/// Where the lines of an actor begin in this step, if they are there.
-#[derive(Clone, Copy, Default)]
-struct Track {
-    life: Option<Row>,
-    wait: Option<Row>,
-}
+/// The lines on an actor's track: thin while it lives, a bar while it waits.
+const KINDS: [&str; 2] = ["life", "wait"];
+const LIFE: usize = 0;
+const WAIT: usize = 1;
 
 /// Draws step after step, and knows how far down it is.
 struct Pen<'a> {
@@ -63,7 +63,8 @@ struct Pen<'a> {
     row: Row,
     /// The lines of the step's code that are not drawn yet.
     code: Vec<&'a Code>,
-    tracks: Vec<Track>,
+    /// Where the lines of each actor begin in this step, if they are there.
+    lines: Vec<[Option<Row>; 2]>,
     /// Whose words stand last in the lane of each side, in this step.
     owner: [Option<usize>; 2],
     cells: String,
@@ -83,7 +84,7 @@ impl<'a> Pen<'a> {
             several: clients.len() > 1,
             row: EDGE,
             code: Vec::new(),
-            tracks: vec![Track::default(); flow.actors.len()],
+            lines: vec![[None; 2]; flow.actors.len()],
             owner: [None; 2],
             cells: String::new(),
         }
@@ -106,15 +107,9 @@ impl<'a> Pen<'a> {
             // A narrow picture has the kernels below their programs.
             self.row += 1;
         }
-        for actor in 0..self.tracks.len() {
-            let Track { life, wait } = self.tracks[actor];
-            let go_on = |from: Option<Row>| from.map(|_| EDGE);
-            self.line("life", actor, life, None);
-            self.line("wait", actor, wait, None);
-            self.tracks[actor] = Track {
-                life: go_on(life),
-                wait: go_on(wait),
-            };
+        for actor in 0..self.lines.len() {
+            self.line(LIFE, actor, None);
+            self.line(WAIT, actor, None);
         }
         std::mem::take(&mut self.cells)
     }
@@ -149,12 +144,10 @@ impl<'a> Pen<'a> {
                     sender = Some(*from);
                     let label = match bytes {
                         0 => flags.clone(),
-                        1 => format!("{flags}: 1 byte"),
-                        _ => format!("{flags}: {bytes} bytes"),
+                        _ => format!("{flags}: {}", bytes_of(*bytes)),
                     };
                     let label = escape(&self.named(client, &label));
-                    let place = format!("wire {from}");
-                    self.cell(&place, &format!("{label}{ARROW}"));
+                    self.cell(&format!("wire {from}"), &(label + ARROW));
                 }
                 Event::State {
                     client,
@@ -175,11 +168,8 @@ impl<'a> Pen<'a> {
             }
         }
         for (side, tags) in SIDES.into_iter().zip(tags) {
-            if !tags.is_empty() {
-                let sends = if sender == Some(side) { " sends" } else { "" };
-                let place = format!("kernel {side}{sends}");
-                self.cell(&place, &tags);
-            }
+            let sends = if sender == Some(side) { " sends" } else { "" };
+            self.cell(&format!("kernel {side}{sends}"), &tags);
         }
     }
 
@@ -211,12 +201,9 @@ impl<'a> Pen<'a> {
         }
         self.says(actor, &words);
         match phase {
-            Phase::Whole => self.mark("dot", actor),
-            Phase::Waits => self.tracks[actor].wait = Some(self.row),
-            Phase::Returns => {
-                let from = self.tracks[actor].wait.take();
-                self.line("wait", actor, from, Some(self.row));
-            }
+            Phase::Whole => self.track("dot", actor, &self.row.to_string()),
+            Phase::Waits => self.lines[actor][WAIT] = Some(self.row),
+            Phase::Returns => self.line(WAIT, actor, Some(self.row)),
         }
     }
 
@@ -224,10 +211,9 @@ impl<'a> Pen<'a> {
         let actor = self.index(who);
         self.says(actor, &escape(what));
         if ["exits", "is killed"].iter().any(|e| what.starts_with(e)) {
-            let Track { life, wait } = std::mem::take(&mut self.tracks[actor]);
-            self.line("wait", actor, wait, Some(self.row));
-            self.line("life", actor, life, Some(self.row));
-            self.mark("end", actor);
+            self.line(LIFE, actor, Some(self.row));
+            self.line(WAIT, actor, Some(self.row));
+            self.track("end", actor, &self.row.to_string());
         }
     }
 
@@ -235,111 +221,86 @@ impl<'a> Pen<'a> {
     /// several.
     fn says(&mut self, actor: usize, words: &str) {
         let side = self.flow.actors[actor].side;
-        self.tracks[actor].life.get_or_insert(self.row);
+        self.lines[actor][LIFE].get_or_insert(self.row);
         let told = self.owner[side as usize].replace(actor) == Some(actor);
-        let alone =
-            self.flow.actors.iter().filter(|a| a.side == side).count() == 1;
-        let owner = match told || alone {
+        let on_side = self.flow.actors.iter().filter(|a| a.side == side);
+        let owner = match told || on_side.count() == 1 {
             true => String::new(),
             false => {
                 format!("<b>{}</b>", escape(&self.flow.actors[actor].name))
             }
         };
-        let place = format!("says {side}");
-        self.cell(&place, &(owner + words));
+        self.cell(&format!("says {side}"), &(owner + words));
     }
 
     fn snapshot(&mut self, snapshot: &Snapshot) {
         self.cell("wire read", "tables read here");
         for side in SIDES {
-            let mut waits = String::new();
-            for line in self.waits(snapshot, side) {
-                let _ = write!(waits, "<span>{}</span>", escape(&line));
+            let mut words = String::new();
+            for (waiting, times) in waits(snapshot) {
+                let who = match self.flow.programs(side) {
+                    1 => "waits",
+                    _ => &waiting.who,
+                };
+                if self.flow.side(&waiting.who) == side {
+                    let line =
+                        escape(&format!("{times}{who} in {}", waiting.call));
+                    words += &format!("<span>{line}</span>");
+                }
             }
-            if !waits.is_empty() {
-                self.cell(&format!("says {side}"), &waits);
-            }
+            self.cell(&format!("says {side}"), &words);
             let sockets = snapshot.sockets.iter().filter(|s| s.side == side);
             let sockets: String = sockets.map(|s| self.socket(s)).collect();
-            if !sockets.is_empty() {
-                self.cell(&format!("kernel read {side}"), &sockets);
-            }
+            self.cell(&format!("kernel read {side}"), &sockets);
         }
-    }
-
-    /// Who waits on a side, and in what: a line for each call, and one for all
-    /// threads that wait in the same.
-    fn waits(&self, snapshot: &Snapshot, side: Side) -> Vec<String> {
-        let mut lines: Vec<(String, usize)> = Vec::new();
-        for waiting in &snapshot.waiting {
-            if self.flow.side(&waiting.who) != side {
-                continue;
-            }
-            let text = match self.flow.programs(side) {
-                1 => format!("waits in {}", waiting.call),
-                _ => format!("{} in {}", waiting.who, waiting.call),
-            };
-            match lines.iter_mut().find(|(line, _)| *line == text) {
-                Some((_, threads)) => *threads += 1,
-                None => lines.push((text, 1)),
-            }
-        }
-        let line = |(line, threads)| match threads {
-            1 => line,
-            _ => format!("{threads} × {line}"),
-        };
-        lines.into_iter().map(line).collect()
     }
 
     fn socket(&self, socket: &Socket) -> String {
         let state = escape(&self.named(&socket.client, &socket.state));
         let mut out = format!("<span class=\"state\">{state}</span>");
         if socket.state == "LISTEN" {
-            out += &queue("connection", socket.unaccepted(), "to accept");
+            let words = match socket.unaccepted() {
+                0 => "queue empty".to_owned(),
+                count => format!("{count} to accept"),
+            };
+            out += &queue("connection", socket.unaccepted(), &words);
         }
-        match socket.unread_bytes() {
-            0 => {}
-            1 => out += &queue("byte", 1, "byte unread"),
-            bytes => out += &queue("byte", bytes, "bytes unread"),
+        let unread = socket.unread_bytes();
+        if unread > 0 {
+            out +=
+                &queue("byte", unread, &format!("{} unread", bytes_of(unread)));
         }
         if socket.unread_fin() {
-            out += "<span><i class=\"fin\"></i></span><span>FIN unread</span>";
+            out += &queue("fin", 1, "FIN unread");
         }
         out
     }
 
+    /// Something in a lane of this row, if there is something.
     fn cell(&mut self, place: &str, content: &str) {
         let row = self.row;
-        let _ = write!(
-            self.cells,
-            "<div class=\"{place}\" style=\"--row:{row}\">{content}</div>"
-        );
-    }
-
-    /// A line down an actor's track, if it has begun: to the middle of a row's
-    /// first line, or to the end of the step.
-    fn line(
-        &mut self,
-        kind: &str,
-        actor: usize,
-        from: Option<Row>,
-        to: Option<Row>,
-    ) {
-        if let Some(from) = from {
-            let begins = if from == EDGE { "" } else { " begins" };
-            let (ends, to) = match to {
-                Some(row) => (" ends", row.to_string()),
-                None => ("", "-1".to_owned()),
-            };
-            let rows = format!("{from}/{to}");
-            self.track(&format!("{kind}{begins}{ends}"), actor, &rows);
+        if !content.is_empty() {
+            let _ = write!(
+                self.cells,
+                "<div class=\"{place}\" style=\"--row:{row}\">{content}</div>"
+            );
         }
     }
 
-    /// A mark on an actor's track.
-    fn mark(&mut self, kind: &str, actor: usize) {
-        let row = self.row.to_string();
-        self.track(kind, actor, &row);
+    /// A line down an actor's track, if it has begun: to the middle of a row's
+    /// first line, or to the end of the step, and on in the next.
+    fn line(&mut self, kind: usize, actor: usize, to: Option<Row>) {
+        let Some(from) = self.lines[actor][kind] else {
+            return;
+        };
+        self.lines[actor][kind] = to.is_none().then_some(EDGE);
+        let begins = if from == EDGE { "" } else { " begins" };
+        let (ends, to) = match to {
+            Some(row) => (" ends", row.to_string()),
+            None => ("", "-1".to_owned()),
+        };
+        let kind = format!("{}{begins}{ends}", KINDS[kind]);
+        self.track(&kind, actor, &format!("{from}/{to}"));
     }
 
     fn track(&mut self, kind: &str, actor: usize, rows: &str) {
@@ -376,6 +337,26 @@ fn row_length(events: &[Event]) -> usize {
     }
 }
 
+/// Who waits, and in which call: once for all threads that wait in the same,
+/// and in front how many they are, if several.
+pub fn waits(snapshot: &Snapshot) -> Vec<(&Waiting, String)> {
+    let mut lines: Vec<(&Waiting, usize)> = Vec::new();
+    for waiting in &snapshot.waiting {
+        match lines.iter_mut().find(|(line, _)| *line == waiting) {
+            Some((_, threads)) => *threads += 1,
+            None => lines.push((waiting, 1)),
+        }
+    }
+    let times = |threads| match threads {
+        1 => String::new(),
+        _ => format!("{threads} × "),
+    };
+    lines
+        .into_iter()
+        .map(|(line, n)| (line, times(n)))
+        .collect()
+}
+
 fn samp(code: &str) -> String {
     match code {
         "" => String::new(),
@@ -383,13 +364,14 @@ fn samp(code: &str) -> String {
     }
 }
 
+/// A mark for each thing in a queue, and words.
 fn queue(kind: &str, count: usize, words: &str) -> String {
-    let squares =
-        format!("<i class=\"{kind}\"></i>").repeat(count.min(SQUARES));
-    match count {
-        0 => "<span>queue empty</span>".to_owned(),
-        _ => format!("<span>{squares}</span><span>{count} {words}</span>"),
-    }
+    let marks = format!("<i class=\"{kind}\"></i>").repeat(count.min(MARKS));
+    format!("<span>{marks}</span><span>{words}</span>")
+}
+
+pub fn bytes_of(count: usize) -> String {
+    format!("{count} byte{}", if count == 1 { "" } else { "s" })
 }
 
 /// Code that may break where a narrow lane needs it: behind `::`, a comma or
@@ -398,18 +380,16 @@ fn breakable(code: &str) -> String {
     let mut out = String::new();
     for (at, c) in code.char_indices() {
         let (before, rest) = code.split_at(at);
-        let follows = |starts: fn(&char) -> bool| {
-            rest.chars().nth(1).is_some_and(|next| starts(&next))
-        };
-        let is_method = c == '.' && follows(char::is_ascii_lowercase);
-        let is_argument = before.ends_with('(') && !before.ends_with(" (");
+        let next = rest.chars().nth(1).unwrap_or_default();
+        let is_method = c == '.' && next.is_ascii_lowercase();
         let is_short = rest.find(')').is_some_and(|end| end < 3);
-        if c == ':' && follows(char::is_ascii_digit) {
+        let ends = |end| before.ends_with(end);
+        if c == ':' && next.is_ascii_digit() {
             out.push_str("<wbr class=\"port\">");
-        } else if before.ends_with("::")
-            || before.ends_with(',')
-            || is_argument && !is_short
-            || is_method && !before.is_empty() && !before.ends_with('.')
+        } else if ends("::")
+            || ends(",")
+            || ends("(") && !ends(" (") && !is_short
+            || is_method && at > 0 && !ends(".")
         {
             out.push_str("<wbr>");
         }
