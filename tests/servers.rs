@@ -1014,6 +1014,8 @@ fn a_request_is_the_system_calls_of_the_table() {
     each(all, |server| {
         let calls = |requests| -> Result<strace::Counts> {
             let mut running = server.start_traced(&[])?;
+            // A thread that has not come to rest still makes calls of its start.
+            running.at_rest()?;
             if server.answers == Datagrams {
                 let a = running.lab.udp("a", running.addr)?;
                 for _ in 0..requests {
@@ -1080,8 +1082,7 @@ fn a_failing_accept_or_receive_is_tried_again_whatever_the_error() {
             })?;
             let names = made.iter().map(|call| call.name.as_str());
             assert_eq!(names.take(5).collect::<Vec<_>>(), wanted);
-            let said = running.complaints().matches("trying again: ").count();
-            // Each is a line, and the `write` of that line in the trace.
+            let said = running.complaints().matches("trying again").count();
             assert_eq!(said, 2, "{}", running.complaints());
         }
         Ok(())

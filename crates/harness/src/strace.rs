@@ -153,7 +153,8 @@ fn resumed(line: &str) -> Option<&str> {
 /// One line: `listen(3, 128)   = 0`, or its beginning.
 pub fn call(line: &str) -> Option<Call> {
     let (name, rest) = line.split_once('(')?;
-    if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+    let is_of_a_name = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    if name.is_empty() || !name.bytes().all(is_of_a_name) {
         return None;
     }
     let rest = rest.trim_end_matches("<unfinished ...>");
@@ -236,7 +237,7 @@ mod tests {
     #[test]
     fn what_a_program_prints_is_no_call() {
         let trace = b"127.0.0.1:5: Connection reset by peer (os error 104)\n\
-            strace: Process 12 attached\n12 write(2, \"x\", 1x) = 1\n";
+            strace: Process 12 attached\n(os error 1)\n12 write(2, \"x\", 1x) = 1\n";
         assert_eq!(counts(trace), [("write".to_owned(), 1)].into());
     }
 }
