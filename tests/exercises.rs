@@ -666,7 +666,8 @@ fn cargo_test_leaves_out_the_stubs_and_nothing_else() {
 fn course() -> assert_cmd::Command {
     let mut command = assert_cmd::Command::new(cargo_bin!("course"));
     // Editors and CI set it, and one sentence stays one sentence.
-    command.timeout(3 * PATIENT).env("RUST_BACKTRACE", "1");
+    // Long enough for Cargo to build something first on a busy machine.
+    command.timeout(15 * PATIENT).env("RUST_BACKTRACE", "1");
     command
 }
 
