@@ -6,6 +6,8 @@ use std::path::Path;
 use std::thread;
 
 use assert_cmd::cargo::cargo_bin;
+#[cfg(target_os = "linux")]
+use harness::namespace;
 use harness::{Lab, Peer, Program, Result, Transcript, lines, strace};
 
 const SERVER_COMMAND: &str = "cargo run -p lesson-01-single-client";
@@ -106,22 +108,93 @@ fn a_client_that_closes_without_waiting_may_lose_the_rest() -> Result {
     }
     server.expect_complaint_about(local)?;
     assert_eq!(lines(&server.stderr()), 1);
+    let printed = server.stdout();
+    let shown = printed.iter().filter(|&&byte| byte == b'x').count();
+    assert!((1024..3 * 1024).contains(&shown), "{shown} bytes shown");
     Ok(())
 }
 
-/// The reset that answers the reply comes behind the FIN, and is not seen.
+/// Starts a client that says hello and reads nothing, and waits until the
+/// server has read that.
+#[cfg(target_os = "linux")]
+fn start_idle_client(
+    lab: &Lab,
+    server: &mut Program,
+    addr: SocketAddr,
+) -> Result<(Program, SocketAddr)> {
+    let probe = harness::binary("probe", "probe")?;
+    let args = [&addr.to_string(), "--send", "hello", "--idle"];
+    let client = lab.start("client", &probe, &args)?;
+    let local = server.expect(" connected\nreceived: hello\nreply> ")?;
+    let local = local.trim_start().parse().expect("an address");
+    Ok((client, local))
+}
+
+/// The first leaves with FIN. The reply to it meets a socket that is closed,
+/// and the reset that answers comes after the FIN, and is not seen.
 #[test]
 #[cfg(target_os = "linux")]
-fn a_client_that_closes_before_a_short_reply_reads_as_closed() -> Result {
+fn a_killed_client_reads_as_closed_or_resets_if_bytes_were_unread() -> Result {
     let lab = Lab::new();
     let (mut server, addr) = start_server(&lab)?;
-    let a = lab.connect("a", addr)?;
-    a.send("hello")?;
-    server.expect("reply> ")?;
-    a.close();
+    let (mut first, local) = start_idle_client(&lab, &mut server, addr)?;
+    first.kill()?;
     server.type_line("are you there?");
-    server.expect(" closed the connection\n")?;
-    lab.good_client_gets_reply(&mut server, addr)
+    server.expect_line(&format!("{local} closed the connection"))?;
+    assert_eq!(String::from_utf8_lossy(&server.stderr()), "");
+    let (mut second, local) = start_idle_client(&lab, &mut server, addr)?;
+    server.type_line("are you there?");
+    second.expect("something arrived: it stays unread")?;
+    second.kill()?;
+    server.expect_complaint_about(local)?;
+    lab.good_client_gets_reply(&mut server, addr)?;
+
+    let mut scene = Transcript::new(&lab, "01-killed", addr);
+    scene.terminal("server", SERVER_COMMAND, &server);
+    scene.check()
+}
+
+const CABLE: &str = r#"
+    "$1" 127.0.0.1:9006 &
+    read -r next
+    "$2" 127.0.0.1:9006 --idle >/dev/null &
+    read -r next
+    ip link set lo down
+    kill -KILL $!
+    wait $! 2>/dev/null
+    ss -tn
+    read -r next
+    echo the cable is back
+    ip link set lo up
+    wait
+"#;
+
+/// The client is killed while no segment gets through. Its kernel says so
+/// again and again, and is heard when the cable is back.
+#[test]
+#[cfg(target_os = "linux")]
+#[ignore = "needs root and ss"]
+fn a_client_behind_a_cut_cable_is_never_missed() -> Result {
+    let lab = Lab::new();
+    let probe = harness::binary("probe", "probe")?;
+    let args = [server_path().as_os_str(), probe.as_os_str()];
+    let shell = namespace::with_own_network(CABLE, &args);
+    let mut shell = lab.start_command("shell", shell)?;
+    let addr = shell.wait_until_listening()?;
+    shell.type_line("connect");
+    shell.expect(" connected\n")?;
+    shell.type_line("cut");
+    let sockets = shell.expect("FIN-WAIT-1")? + "FIN-WAIT-1" + &shell.line()?;
+    assert_eq!(sockets.matches("ESTAB").count(), 1, "{sockets}");
+    shell.type_line("mend");
+    shell.expect_line("the cable is back")?;
+    shell.expect(" closed the connection\n")?;
+
+    let mut scene = Transcript::new(&lab, "01-cable", addr);
+    let lines = sockets.trim_start().lines().map(str::trim_end);
+    let lines: Vec<_> = ["$ ss -tn"].into_iter().chain(lines).collect();
+    scene.text("cut", &lines.join("\n"));
+    scene.check()
 }
 
 #[test]
@@ -135,11 +208,34 @@ fn a_reset_after_a_message_is_noticed_when_the_operator_replies() -> Result {
     a.reset()?;
     server.type_line("go on");
     server.expect_complaint_about(local)?;
-    lab.good_client_gets_reply(&mut server, addr)?;
+    lab.good_client_gets_reply(&mut server, addr)
+}
 
-    let mut scene = Transcript::new(&lab, "01-reset", addr);
-    scene.terminal("server", SERVER_COMMAND, &server);
-    scene.check()
+#[test]
+#[cfg(target_os = "linux")]
+fn at_its_prompt_it_notices_neither_a_hang_up_nor_a_reset() -> Result {
+    for (how, state) in [(Leave::Fin, Some("CLOSE-WAIT")), (Leave::Reset, None)]
+    {
+        let lab = Lab::new();
+        let (mut server, addr) = start_server(&lab)?;
+        let a = lab.connect("a", addr)?;
+        let local = a.local_addr()?;
+        a.send("hello")?;
+        server.expect("received: hello\nreply> ")?;
+        how.apply(a)?;
+        lab.wait_until("its kernel knows that the client has gone", || {
+            let rows = harness::proc::tcp_rows(local.port());
+            let rows = rows.unwrap_or_default();
+            let end = rows.iter().find(|row| row.local == addr);
+            end.map(|row| row.state) == state
+        })?;
+        lab.wait_until("the server waits for the keyboard alone", || {
+            harness::tasks::blocked_in(server.id()) == Some(("read", 0))
+        })?;
+        assert!(server.stdout().ends_with(b"\nreply> "));
+        assert_eq!(String::from_utf8_lossy(&server.stderr()), "");
+    }
+    Ok(())
 }
 
 /// A reset can overtake the accept; what the kernel had taken is still read.
@@ -448,6 +544,42 @@ fn client_says_at_once_that_the_server_left_it_waiting() -> Result {
     Ok(())
 }
 
+/// What two writes and a read say in each of the three.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_write_after_a_fin_succeeds_and_after_a_reset_fails() -> Outcome {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset};
+    use io::Read;
+    for (how, said) in [
+        (Leave::Fin, [Ok(2), Err(BrokenPipe), Ok(0)]),
+        (Leave::Reset, [Err(ConnectionReset), Err(BrokenPipe), Ok(0)]),
+        (
+            Leave::FinThenReset,
+            [Err(BrokenPipe), Err(BrokenPipe), Ok(0)],
+        ),
+    ] {
+        let lab = Lab::new();
+        let listener = lab.listen("listener")?;
+        let mut stream = std::net::TcpStream::connect(listener.addr())?;
+        let local = stream.local_addr()?;
+        how.apply(listener.accept("peer")?)?;
+        let is_gone = || {
+            let rows = harness::proc::tcp_rows(local.port());
+            let rows = rows.unwrap_or_default();
+            !rows.iter().any(|row| row.local == local)
+        };
+        if !matches!(how, Leave::Fin) {
+            lab.wait_until("the reset has come", is_gone)?;
+        }
+        let first = stream.write(b"hi");
+        lab.wait_until("a reset, if none had come, has answered", is_gone)?;
+        let calls = [first, stream.write(b"hi"), stream.read(&mut [0])];
+        let calls = calls.map(|result| result.map_err(|error| error.kind()));
+        assert_eq!(calls, said, "{how:?}");
+    }
+    Ok(())
+}
+
 #[test]
 fn client_at_its_prompt_notices_a_lost_server_at_the_next_line() -> Result {
     for how in WAYS_TO_LEAVE {
@@ -524,9 +656,10 @@ fn a_client_without_a_server_is_told_to_start_one() -> Outcome {
 
 #[test]
 fn what_is_not_a_servers_address_is_refused_with_an_example() -> Result {
-    for addr in ["", "nonsense", "127.0.0.1", "127.0.0.1:99999", "::1", ":1"] {
+    for addr in ["", "localhost", "127.0.0.1", "127.0.0.1:99999", "::1", ":1"] {
         let said = Lab::new().refusal(client_path(), &[addr])?;
-        assert!(said.contains("such as 127.0.0.1:"), "{said}");
+        let hint = "; give HOST:PORT, such as 127.0.0.1:9006, ";
+        assert!(said.contains(hint), "{said}");
     }
     Ok(())
 }
@@ -535,10 +668,36 @@ fn what_is_not_a_servers_address_is_refused_with_an_example() -> Result {
 fn the_client_reaches_a_name_and_an_ipv6_address() -> Result {
     let lab = Lab::new();
     for addr in ["localhost:0", "[::1]:0"] {
+        if addr == "[::1]:0" && !harness::has_ipv6() {
+            continue;
+        }
         let mut server = lab.start("server", server_path(), &[addr])?;
         let bound = server.wait_until_listening()?;
         let reached = format!("{}{}", &addr[..addr.len() - 1], bound.port());
         let mut client = lab.start("client", client_path(), &[&reached])?;
+        client.type_line("hello");
+        server.expect("received: hello\nreply> ")?;
+        server.type_line("hello");
+        client.expect("received: hello\n")?;
+    }
+    Ok(())
+}
+
+/// Whichever of the two is tried first.
+#[test]
+#[cfg(target_os = "linux")]
+#[ignore = "needs root"]
+fn the_client_tries_each_address_of_a_name() -> Result {
+    for host in ["127.0.0.2:0", "127.0.0.3:0"] {
+        let lab = Lab::new();
+        let (mut server, addr) = lab.start_server(server_path(), &[host])?;
+        let name = format!("two-addresses:{}", addr.port());
+        let client = namespace::with_two_addresses(
+            "two-addresses",
+            client_path().as_os_str(),
+            &[name.as_ref()],
+        );
+        let mut client = lab.start_command("client", client)?;
         client.type_line("hello");
         server.expect("received: hello\nreply> ")?;
         server.type_line("hello");

@@ -27,6 +27,8 @@ mod fault;
 mod group;
 mod lab;
 mod listener;
+#[cfg(target_os = "linux")]
+pub mod namespace;
 mod peer;
 pub mod proc;
 mod program;
@@ -48,7 +50,7 @@ pub use lab::Lab;
 pub use listener::Listener;
 pub use peer::Peer;
 pub use program::{Ending, Program, takes_ctrl_c};
-pub use server::{bytes, can_open, joined, lines};
+pub use server::{bytes, can_open, has_ipv6, joined, lines};
 pub use timeline::{Event, Timeline, What, quote};
 pub use transcript::Transcript;
 pub use udp::{UdpPeer, UdpServer};

@@ -1,7 +1,7 @@
 //! What tests do with a server again and again: start it, be a good client,
 //! be refused.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
 use std::process::Command;
 use std::thread::JoinHandle;
@@ -157,6 +157,15 @@ pub fn can_open(count: usize) -> bool {
         eprintln!("skipped: no {count} descriptors for this process");
     }
     able
+}
+
+/// True if this machine has IPv6 on its loopback; says so if it has not.
+pub fn has_ipv6() -> bool {
+    let has_ipv6 = UdpSocket::bind("[::1]:0").is_ok();
+    if !has_ipv6 {
+        eprintln!("skipped: no IPv6 on this machine's loopback");
+    }
+    has_ipv6
 }
 
 /// How many lines a program has printed, of what it printed.

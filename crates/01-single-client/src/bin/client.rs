@@ -26,8 +26,8 @@ use std::process::ExitCode;
 use anyhow::anyhow;
 
 const DEFAULT_ADDR: &str = "127.0.0.1:9006";
-const HINT: &str = "start the server first, \
-    or give its HOST:PORT, such as 127.0.0.1:9006";
+const HINT: &str = "give HOST:PORT, such as 127.0.0.1:9006, \
+    and start the server first";
 const BUFFER_SIZE: usize = 1024;
 
 // ANCHOR: client_flow

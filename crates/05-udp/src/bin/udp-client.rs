@@ -31,8 +31,8 @@ use std::time::{Duration, Instant};
 use anyhow::{anyhow, bail};
 
 const DEFAULT_ADDR: &str = "127.0.0.1:9006";
-const HINT: &str = "start the server first, \
-    or give its HOST:PORT, such as 127.0.0.1:9006";
+const HINT: &str = "give HOST:PORT, such as 127.0.0.1:9006, \
+    and start the server first";
 const MAX_DATAGRAM: usize = 65_535 - 20 - 8; // less IPv4 and UDP header
 const BUFFER_SIZE: usize = 65_535;
 const TYPED_BY_WINDOWS: &[u8] = if cfg!(windows) { b"\r" } else { b"" };

@@ -1,0 +1,35 @@
+//! A program in a namespace of its own, where a test may take the network
+//! away, or say what a name means: unshare(1). Linux only; needs root, or a
+//! system that lets everybody have a user namespace.
+
+use std::ffi::OsStr;
+use std::process::Command;
+
+/// Runs `script` with `args` in a shell that has a network of its own: a
+/// loopback interface, which is up, and nothing else.
+pub fn with_own_network(script: &str, args: &[&OsStr]) -> Command {
+    unshare("-n", &format!("ip link set lo up && {script}"), args)
+}
+
+/// Runs a program in a place where `name` stands for 127.0.0.2 and 127.0.0.3.
+pub fn with_two_addresses(
+    name: &str,
+    program: &OsStr,
+    args: &[&OsStr],
+) -> Command {
+    // Mounted over the file of all others, which stays as it is.
+    let script = format!(
+        "mount -t tmpfs none /mnt \
+         && printf '127.0.0.2 {name}\\n127.0.0.3 {name}\\n' >/mnt/hosts \
+         && mount --bind /mnt/hosts /etc/hosts && exec \"$@\""
+    );
+    unshare("-m", &script, &[&[program], args].concat())
+}
+
+fn unshare(what: &str, script: &str, args: &[&OsStr]) -> Command {
+    let mut command = Command::new("unshare");
+    command
+        .args(["-Ur", what, "sh", "-c", script, "sh"])
+        .args(args);
+    command
+}
