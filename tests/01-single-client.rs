@@ -398,6 +398,17 @@ fn typed_bytes_that_are_not_utf8_are_sent_as_they_are() -> Result {
     peer.expect(b"\x80\n")
 }
 
+/// A limit: these clear the screen of a terminal.
+#[test]
+fn control_characters_reach_the_operators_terminal() -> Result {
+    let lab = Lab::new();
+    let (mut server, addr) = start_server(&lab)?;
+    let a = lab.connect("a", addr)?;
+    a.send("\x1b[2J")?;
+    server.expect("received: \x1b[2J\nreply> ")?;
+    Ok(())
+}
+
 // The keyboard.
 
 #[test]
@@ -708,16 +719,18 @@ fn the_client_tries_each_address_of_a_name() -> Result {
 
 // The machine says no.
 
-/// A limit: `println!` panics.
+/// A limit.
 #[test]
 #[cfg(target_os = "linux")]
-fn a_standard_output_that_cannot_be_written_ends_it() -> Result {
-    let full = "exec \"$0\" 127.0.0.1:0 >/dev/full";
-    let server = server_path().to_str().expect("a path in UTF-8");
-    let args = ["-c", full, server];
-    let mut server = Lab::new().start("server", Path::new("sh"), &args)?;
-    server.expect_error("failed printing to stdout")?;
-    server.expect_exit(101)
+fn a_standard_output_that_cannot_be_written_ends_the_client() -> Result {
+    let lab = Lab::new();
+    let (_server, addr) = start_server(&lab)?;
+    let client = client_path().to_str().expect("a path in UTF-8");
+    let addr = addr.to_string();
+    let args = ["-c", "exec \"$@\" >/dev/full", "sh", client, &addr];
+    let mut client = lab.start("client", Path::new("sh"), &args)?;
+    client.expect_error("No space left on device")?;
+    client.expect_exit(1)
 }
 
 // An echo server on the other side.

@@ -58,3 +58,44 @@ fn number_of(name: &str) -> Option<i32> {
     };
     Some(error.raw_os_error())
 }
+
+const KEPT_ALIVE: &str = r#"
+import socket
+listener = socket.create_server(("127.0.0.1", 9006))
+print("listening on 127.0.0.1:9006", flush=True)
+conn, addr = listener.accept()
+conn.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+for option in [socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT]:
+    conn.setsockopt(socket.IPPROTO_TCP, option, 1)
+print("connected", flush=True)
+try:
+    conn.recv(1)
+except OSError as error:
+    print(error.strerror, flush=True)
+"#;
+
+const CABLE: &str = r#"
+    python3 -c "$1" &
+    read -r next
+    "$2" 127.0.0.1:9006 --idle >/dev/null &
+    read -r next
+    ip link set lo down
+    wait
+"#;
+
+/// Its client is there, and no segment gets through.
+#[test]
+#[cfg(target_os = "linux")]
+#[ignore = "needs root and python3"]
+fn keepalive_ends_a_read_whose_peer_has_vanished() -> harness::Result {
+    let lab = harness::Lab::new();
+    let probe = harness::binary("probe", "probe")?;
+    let args = [KEPT_ALIVE.as_ref(), probe.as_os_str()];
+    let shell = harness::namespace::with_own_network(CABLE, &args);
+    let mut shell = lab.start_command("shell", shell)?;
+    shell.wait_until_listening()?;
+    shell.type_line("connect");
+    shell.expect_line("connected")?;
+    shell.type_line("cut");
+    shell.expect_line("Connection timed out")
+}

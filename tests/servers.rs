@@ -1003,6 +1003,24 @@ fn out_of_descriptors_it_pauses_and_serves_again_when_some_leave() {
     );
 }
 
+/// A limit: `println!` panics.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_standard_output_that_cannot_be_written_ends_it() {
+    each(all, |server| {
+        let lab = Lab::new().with_timeout(TIMEOUT);
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", "exec \"$@\" >/dev/full", "sh"])
+            .arg(server.path()?)
+            .arg("127.0.0.1:0")
+            .args(server.args);
+        let mut program = lab.start_command("server", command)?;
+        program.expect_error("failed printing to stdout")?;
+        program.expect_exit(101)
+    });
+}
+
 // What it costs, and what else can fail: seen with strace.
 
 #[test]

@@ -15,6 +15,8 @@
 //!     this).
 //!   - A client that closes without waiting for its replies may lose the part
 //!     of its message that was not read yet.
+//!   - It shows what comes, also the bytes that clear your screen.
+//!   - A client that vanishes without a word is waited for without end.
 //!   - A standard output that cannot be written ends it.
 //!
 //! Builds on: nothing

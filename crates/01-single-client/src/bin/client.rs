@@ -13,6 +13,7 @@
 //!   - It does not read while it writes: a line of some megabytes to a server
 //!     that echoes blocks both for ever (lesson 03 shows it; lesson 12, still
 //!     to come).
+//!   - A standard output that cannot be written ends it.
 //!
 //! Builds on: nothing
 //! Chapter: docs/01-single-client.md
