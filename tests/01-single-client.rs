@@ -705,8 +705,8 @@ fn the_client_tries_each_address_of_a_name() -> Result {
         let name = format!("two-addresses:{}", addr.port());
         let client = namespace::with_two_addresses(
             "two-addresses",
-            client_path().as_os_str(),
-            &[name.as_ref()],
+            client_path(),
+            &[&name],
         );
         let mut client = lab.start_command("client", client)?;
         client.type_line("hello");

@@ -362,4 +362,11 @@ fn what_is_copied_from_lesson_to_lesson_is_identical() {
             );
         }
     }
+    let loop_of = |file: &str| {
+        let main = item(file, "fn main() ");
+        let start = main.find("    println!(\"listening on ");
+        start.map(|start| main[start..].to_owned())
+    };
+    assert!(loop_of(OPERATOR_1).is_some(), "{OPERATOR_1}: no loop");
+    assert_eq!(loop_of(OPERATOR_1), loop_of(OPERATOR_2), "the loop of main");
 }

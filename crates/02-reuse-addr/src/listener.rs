@@ -3,7 +3,9 @@
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 
+// ANCHOR: socket2
 use socket2::{Domain, Protocol, Socket, Type};
+// ANCHOR_END: socket2
 
 /// How many clients may wait in the kernel until they are accepted. Linux
 /// lets one more wait; what `TcpListener::bind` asks for is 128.

@@ -3,6 +3,7 @@
 //! lets everybody have a user namespace, or sudo without a password.
 
 use std::ffi::OsStr;
+use std::path::Path;
 use std::process::Command;
 
 /// Runs `script` with `args` in a shell that has a network of its own: a
@@ -14,8 +15,8 @@ pub fn with_own_network(script: &str, args: &[&OsStr]) -> Command {
 /// Runs a program in a place where `name` stands for 127.0.0.2 and 127.0.0.3.
 pub fn with_two_addresses(
     name: &str,
-    program: &OsStr,
-    args: &[&OsStr],
+    program: &Path,
+    args: &[&str],
 ) -> Command {
     // Mounted over the file of all others, which stays as it is.
     let script = format!(
@@ -23,7 +24,9 @@ pub fn with_two_addresses(
          && printf '127.0.0.2 {name}\\n127.0.0.3 {name}\\n' >/mnt/hosts \
          && mount --bind /mnt/hosts /etc/hosts && exec \"$@\""
     );
-    unshare("-m", &script, &[&[program], args].concat())
+    let mut command = unshare("-m", &script, &[program.as_os_str()]);
+    command.args(args);
+    command
 }
 
 fn unshare(what: &str, script: &str, args: &[&OsStr]) -> Command {
