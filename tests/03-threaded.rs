@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use assert_cmd::cargo::cargo_bin;
-use harness::{Lab, Peer, Program, Result, Transcript, proc, strace};
+use harness::{Lab, Peer, Program, Result, Transcript, lines, proc, strace};
 
 const MIB: usize = 1 << 20;
 /// More than the kernel keeps for both directions of a connection together
@@ -206,15 +206,21 @@ fn at_most_twice(screen: &str) -> String {
 fn a_thread_that_cannot_be_spawned_costs_that_client_only() -> Result {
     let lab = Lab::new();
     let (mut server, addr) = start_server(&lab)?;
+    let mut other = lab.connect("other", addr)?;
+    other.gets_echo("before")?;
     limit_address_space(&server, MIB as u64);
     let mut a = lab.connect("a", addr)?;
     a.expect_end()?;
+    other.gets_echo("after")?;
     let complaint = server.error_line()?;
     let wanted =
         format!("{}: turned away, no thread for it: ", a.local_addr()?);
     assert!(complaint.starts_with(&wanted), "{complaint}");
     proc::limit_address_space(server.id(), None).expect("no hard limit");
-    lab.good_client_gets_echo(addr)
+    lab.good_client_gets_echo(addr)?;
+    other.gets_echo("still there")?;
+    assert_eq!(lines(&server.stderr()), 1);
+    Ok(())
 }
 
 #[test]

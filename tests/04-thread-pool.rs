@@ -252,29 +252,39 @@ fn as_many_idle_clients_as_workers_freeze_it_until_the_timeout() -> Result {
     good_clients_are_served(&lab, &server, addr)
 }
 
-/// Two idle clients, one after the other, are the clock of this test.
+/// Two idle clients of another server, one after the other, are the clock.
 #[test]
-fn a_client_that_sends_now_and_then_keeps_its_worker() -> Result {
+fn clients_that_send_now_and_then_keep_all_workers() -> Result {
     let lab = Lab::new();
-    let (mut server, addr) = start_server(&lab, "500")?;
-    let mut slow = lab.connect("slow", addr)?;
+    let (mut clock, clock_addr) = start_server(&lab, "500")?;
+    let (server, addr) = start_server(&lab, "500")?;
+    let slow = occupy_workers(&lab, addr)?;
     let enough = Arc::new(AtomicBool::new(false));
-    let stop = Arc::clone(&enough);
-    let dripping = thread::spawn(move || {
-        while !stop.load(Ordering::SeqCst) {
-            slow.gets_echo("x")?;
-        }
-        slow.half_close()?;
-        slow.expect_end()
-    });
+    let dripping: Vec<_> = slow
+        .into_iter()
+        .map(|mut slow| {
+            let stop = Arc::clone(&enough);
+            thread::spawn(move || {
+                while !stop.load(Ordering::SeqCst) {
+                    slow.gets_echo("x")?;
+                }
+                slow.half_close()?;
+                slow.expect_end()
+            })
+        })
+        .collect();
+    let mut fifth = lab.connect("fifth", addr)?;
+    fifth.send("I wait")?;
     for _ in 0..2 {
-        let mut idle = lab.connect("idle", addr)?;
-        server.expect_error(&timed_out(&idle, "500ms")?)?;
+        let mut idle = lab.connect("idle", clock_addr)?;
+        clock.expect_error(&timed_out(&idle, "500ms")?)?;
         idle.expect_end()?;
     }
+    assert!(fifth.has_nothing()?, "served although all drip");
     enough.store(true, Ordering::SeqCst);
-    joined(dripping)?;
-    assert_eq!(lines(&server.stderr()), 2);
+    dripping.into_iter().try_for_each(joined)?;
+    fifth.expect("I wait")?;
+    assert_eq!(String::from_utf8_lossy(&server.stderr()), "");
     Ok(())
 }
 

@@ -175,11 +175,26 @@ fn receiving_an_empty_datagram_is_ok_0() -> io::Result<()> {
 fn nobody_comes_and_nobody_goes() -> Result {
     let lab = Lab::new();
     let (server, addr) = start_server(&lab)?;
+    let before = kept_for_clients(&server, addr);
     for _ in 0..10 {
         lab.good_client_gets_datagram(addr)?;
+        assert_eq!(kept_for_clients(&server, addr), before);
     }
     says_only_where_it_listens(&server, addr);
     Ok(())
+}
+
+/// The server's descriptors, and its sockets in the kernel's tables with
+/// their peers: none has one.
+fn kept_for_clients(
+    server: &Program,
+    addr: SocketAddr,
+) -> (Option<usize>, Vec<SocketAddr>) {
+    let rows = harness::proc::udp_table().unwrap_or_default();
+    let own = rows.into_iter().filter(|row| row.local == addr);
+    let peers: Vec<_> = own.map(|row| row.remote).collect();
+    assert!(peers.iter().all(|peer| peer.port() == 0), "{peers:?}");
+    (harness::proc::descriptors(server.id()), peers)
 }
 
 #[test]
@@ -1062,7 +1077,8 @@ fn both_flows_make_the_system_calls_of_the_chapter() -> Result {
 fn a_failing_send_is_a_line_and_hinders_nobody() -> Result {
     let lab = Lab::new();
     let fail = "inject=sendto:error=EPERM:when=1..3";
-    let options = ["-o", "/dev/null", "-e", "trace=sendto", "-e", fail];
+    let trace = "trace=recvfrom,sendto,clock_nanosleep";
+    let options = ["-e", trace, "-e", fail];
     let mut server = lab.start_command(
         "server",
         strace::command(&options, server_path(), &["127.0.0.1:0"]),
@@ -1073,11 +1089,15 @@ fn a_failing_send_is_a_line_and_hinders_nobody() -> Result {
     }
     a.expect("4")?;
     for _ in 0..3 {
-        let line = server.error_line()?;
-        assert!(line.starts_with("cannot answer 127.0.0.1:"), "{line}");
-        assert!(line.ends_with("(os error 1)"), "{line}");
+        server.expect_error("\ncannot answer 127.0.0.1:")?;
+        server.expect_error("(os error 1)\n")?;
     }
-    Ok(())
+    // No pause, however short.
+    lab.wait_until("the server waits again", || {
+        let calls = strace::calls(&server.stderr());
+        let names = calls.iter().map(|call| call.name.as_str());
+        names.eq(["recvfrom", "sendto"].into_iter().cycle().take(9))
+    })
 }
 
 // Python on the other side.

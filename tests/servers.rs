@@ -770,6 +770,8 @@ fn a_hundred_hang_ups_cost_no_processor_time() {
             let closed = format!("{local} closed the connection");
             running.program.expect(&closed)?;
         }
+        let printed = lines(&running.program.stdout());
+        assert_eq!(printed, 1 + 2 * 100, "where it listens, two a client");
         running.serves()?;
         let used = running.cpu_time();
         assert!(used < Duration::from_millis(500), "used {used:?}");
