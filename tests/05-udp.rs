@@ -707,6 +707,31 @@ fn a_refusal_turns_up_at_the_call_after_the_one_that_caused_it() -> Outcome {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn a_refusal_is_reported_although_a_server_has_started_since() -> Outcome {
+    // Somebody else may take the port in between, hence more than one try.
+    for _ in 0..10 {
+        let addr = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        let connected = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+        connected.connect(addr)?;
+        connected.send(b"nobody is there")?;
+        let Ok(server) = UdpSocket::bind(addr) else {
+            continue;
+        };
+        let Err(refused) = connected.send(b"refused") else {
+            continue;
+        };
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        connected.send(b"third")?;
+        server.set_read_timeout(Some(Duration::from_secs(20)))?;
+        let mut buffer = [0; 16];
+        assert_eq!(server.recv(&mut buffer)?, b"third".len());
+        return Ok(());
+    }
+    panic!("the port was taken each time");
+}
+
+#[test]
 fn connecting_sends_nothing() -> Result {
     let lab = Lab::new();
     let server = lab.udp_server("server")?;

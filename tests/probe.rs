@@ -383,6 +383,19 @@ fn idle_reads_nothing_so_its_end_is_a_reset() -> Result {
     Ok(())
 }
 
+/// While it stands, not when it is over.
+#[test]
+fn a_peer_that_takes_no_more_is_mentioned_while_it_does_not() -> Result {
+    let (addr, open) = serve(1, |_, stream| Ok(stream))?;
+    let args = ["--send", "x", "--repeat", "33554432", "--chunk", "65536"];
+    let mut probe = typed(&addr, &[&args[..], &["--idle"]].concat())?;
+    probe.expect("sending stands still: ")?;
+    probe.expect(" bytes so far\n")?;
+    drop(result(&open)?);
+    probe.expect_error("reset by the peer while sending")?;
+    Ok(())
+}
+
 #[test]
 fn idle_with_a_timeout_stays_that_long_and_all_is_well() -> Result {
     let (addr, _open) = serve(1, |_, stream| Ok(stream))?;

@@ -18,6 +18,8 @@ use crate::outgoing::{self, LONGEST_DATAGRAM, pause};
 use crate::report::{Direction, Traffic, count};
 use crate::{Task, failure};
 
+/// After this time in which the peer takes nothing, that is said.
+const STANDSTILL: Duration = Duration::from_secs(1);
 const PEER_CLOSED: &str = "the peer closed the connection";
 
 /// What a client's reader and its sender share.
@@ -68,7 +70,7 @@ impl Client {
         // the first read will say why.
         let local = socket.local_addr().ok().and_then(|addr| addr.as_socket());
         let local = local.map_or("?".into(), |addr| addr.to_string());
-        let _ = socket.set_write_timeout(args.timeout);
+        let _ = socket.set_write_timeout(args.timeout.or(Some(STANDSTILL)));
         if args.udp {
             let what = format!("opened {local} -> {peer} (nothing sent yet)");
             task.report.note(id, &what);
@@ -134,6 +136,13 @@ impl Client {
                     piece = &piece[n..];
                 }
                 Err(e) if e.kind() == ErrorKind::Interrupted => continue,
+                Err(e)
+                    if failure::timed_out(&e)
+                        && self.task.args.timeout.is_none() =>
+                {
+                    traffic.stands_still();
+                    continue;
+                }
                 Err(_)
                     if self.task.args.udp && piece.len() > LONGEST_DATAGRAM =>
                 {

@@ -124,6 +124,8 @@ pub struct Traffic<'a> {
     /// What waits for its shared line.
     pieces: u64,
     bytes: u64,
+    total: u64,
+    stands_still: bool,
 }
 
 /// Which way bytes go.
@@ -145,11 +147,15 @@ impl<'a> Traffic<'a> {
             lines: 0,
             pieces: 0,
             bytes: 0,
+            total: 0,
+            stands_still: false,
         }
     }
 
     /// Counts `bytes` that were sent or received.
-    pub fn count(&self, bytes: usize) {
+    pub fn count(&mut self, bytes: usize) {
+        self.total += bytes as u64;
+        self.stands_still = false;
         let mut state = self.task.report.state();
         match self.direction {
             Direction::Sending => state.sent += bytes as u64,
@@ -172,6 +178,16 @@ impl<'a> Traffic<'a> {
         } else {
             self.pieces += 1;
             self.bytes += bytes;
+        }
+    }
+
+    /// Says, once until something moves again, that nothing moves.
+    pub fn stands_still(&mut self) {
+        if !self.stands_still {
+            self.flush();
+            self.stands_still = true;
+            let total = count(self.total, "byte");
+            self.note(&format!("stands still: {total} so far"));
         }
     }
 
