@@ -956,18 +956,20 @@ fn named_test_problems(
 
 /// The file and the name of the test that a code span names, if it does.
 ///
-/// A lesson's stem starts with two digits, `PACKAGE/MODULE` has a slash, and no
-/// module of ours is called `servers` or `workspace`: no path of Rust looks
-/// like these.
+/// A lesson's stem starts with two digits, and `PACKAGE/MODULE` has a slash: no
+/// path of Rust looks like either. For other files, such as `tutorial`, the name
+/// tells: a test's is a sentence, of three words or more.
 fn named_test(span: &str) -> Option<(String, &str)> {
     static UNIT: LazyLock<Regex> =
         LazyLock::new(|| regex("^([a-z0-9-]+)/([a-z0-9_/-]+)$"));
-    static FILE: LazyLock<Regex> =
-        LazyLock::new(|| regex("^([0-9]{2}-[a-z0-9-]+|servers|workspace)$"));
+    static LESSON: LazyLock<Regex> =
+        LazyLock::new(|| regex("^[0-9]{2}-[a-z0-9-]+$"));
+    static OTHER: LazyLock<Regex> =
+        LazyLock::new(|| regex("^[a-z]+::[a-z0-9]+(_[a-z0-9]+){2,}$"));
     let (place, name) = span.split_once("::")?;
     if let Some(unit) = UNIT.captures(place) {
         Some((format!("crates/{}/src/{}.rs", &unit[1], &unit[2]), name))
-    } else if FILE.is_match(place) {
+    } else if LESSON.is_match(place) || OTHER.is_match(span) {
         Some((format!("tests/{place}.rs"), name))
     } else {
         None
@@ -1138,7 +1140,7 @@ fn rule_code_typed_by_hand_is_found() {
 #[test]
 fn rule_a_test_that_does_not_exist_is_found() {
     let source = "fn helper() {}\n\n/// Why.\n#[test]\n\
-        #[ignore = \"needs python3\"]\nfn waits() {\n}\n\
+        #[ignore = \"needs python3\"]\nfn waits() {\n}\n\n#[test]\nfn it_still_waits() {\n}\n\
         fn bare() {}\n";
     let problem = |span: &str| {
         let page = format!("# A\n\nIt does (`{span}`).\n");
@@ -1155,9 +1157,11 @@ fn rule_a_test_that_does_not_exist_is_found() {
     };
     for good in [
         "01-a::waits",
-        "servers::waits",
+        "servers::it_still_waits",
         "04-b/pool::waits",
         "TcpStream::connect",
+        "str::from_utf8",
+        "std::net::set_read_timeout",
     ] {
         assert_eq!(problem(good), "");
     }
@@ -1167,6 +1171,11 @@ fn rule_a_test_that_does_not_exist_is_found() {
         ("01-a::bare", "no #[test] `bare`"),
         ("01-a::tests::waits", "no #[test] `tests::waits`"),
         ("02-b::waits", "there is no tests/02-b.rs"),
+        ("servers::it_is_gone", "no #[test] `it_is_gone`"),
+        (
+            "exercises::it_still_waits",
+            "there is no tests/exercises.rs",
+        ),
         ("04-b/main::waits", "there is no crates/04-b/src/main.rs"),
     ] {
         let found = problem(bad);
