@@ -95,11 +95,14 @@ fn escape(bytes: &[u8]) -> String {
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
             match c {
-                '\n' => out.push_str("\\n"),
-                '"' => out.push_str("\\\""),
-                c if c.is_control() || c == '\\' => {
+                '\0' => out.push_str("\\0"),
+                '\n' | '\r' | '\t' | '\\' | '"' => {
                     out.extend(c.escape_default());
                 }
+                c if c.is_ascii_control() => {
+                    out.push_str(&format!("\\x{:02x}", u32::from(c)));
+                }
+                c if c.is_control() => out.extend(c.escape_default()),
                 c => out.push(c),
             }
         }
@@ -195,7 +198,7 @@ mod tests {
         timeline.add("server", What::Printed("你".as_bytes().into()));
         let text = timeline.to_string();
         let lines: Vec<_> = text.lines().collect();
-        assert!(lines[0].ends_with(" s  a       sent \"h\\xffi\\n\\u{1b}\""));
+        assert!(lines[0].ends_with(" s  a       sent \"h\\xffi\\n\\x1b\""));
         assert!(lines[1].ends_with(" s  server  printed \"你\""));
     }
 
