@@ -79,37 +79,75 @@ static inline struct client accept_client(int listener)
     return client;
 }
 
+static inline ssize_t receive(int fd, char *buffer, size_t size)
+{
+    ssize_t count;
+    while ((count = recv(fd, buffer, size, 0)) < 0 && errno == EINTR)
+        ;
+    return count;
+}
+
+static inline int send_all(int fd, const char *bytes, size_t count)
+{
+    for (size_t sent = 0; sent < count;) {
+        ssize_t now = send(fd, bytes + sent, count - sent, MSG_NOSIGNAL);
+        if (now < 0 && errno != EINTR)
+            return -1;
+        if (now > 0)
+            sent += now;
+    }
+    return 0;
+}
+
 /* Sends back what comes, until the client half-closes; counts the bytes. */
 static inline long echo(int fd, size_t size)
 {
     char buffer[size];
     long total = 0;
     for (;;) {
-        ssize_t count = recv(fd, buffer, size, 0);
-        if (count < 0 && errno == EINTR)
-            continue;
+        ssize_t count = receive(fd, buffer, size);
         if (count <= 0)
             return count < 0 ? -1 : total;
-        for (ssize_t sent = 0; sent < count;) {
-            ssize_t now = send(fd, buffer + sent, count - sent, MSG_NOSIGNAL);
-            if (now < 0 && errno != EINTR)
-                return -1;
-            if (now > 0)
-                sent += now;
-        }
+        if (send_all(fd, buffer, count) < 0)
+            return -1;
         total += count;
     }
 }
 
-/* Echoes to one client, says what came of it, and closes. */
-static inline void serve(const struct client *client, size_t size)
+/* Says what came of a client, and closes. A count below 0 is an error. */
+static inline void leave(const struct client *client, long count, char *of)
 {
     char name[NAME_SIZE];
     name_of(&client->peer, name);
-    long count = echo(client->fd, size);
     if (count < 0)
         fprintf(stderr, "%s: %s\n", name, strerror(errno));
     else
-        printf("%s closed the connection after %ld bytes\n", name, count);
+        printf("%s closed the connection after %ld %s\n", name, count, of);
     close(client->fd);
+}
+
+static inline void serve(const struct client *client, size_t size)
+{
+    leave(client, echo(client->fd, size), "bytes");
+}
+
+/* What Rust's std gives a thread. */
+enum { STACK_SIZE = 2 << 20 };
+
+/* A thread for each client, for ever. `run` takes a client, and frees it. */
+static inline void serve_in_threads(int listener, void *(*run)(void *))
+{
+    pthread_attr_t attr;
+    pthread_attr_init(&attr);
+    pthread_attr_setstacksize(&attr, STACK_SIZE);
+    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+    for (;;) {
+        struct client client = accept_client(listener), *copy;
+        if (!(copy = malloc(sizeof *copy)))
+            fail("malloc");
+        *copy = client;
+        pthread_t thread;
+        if ((errno = pthread_create(&thread, &attr, run, copy)))
+            fail("pthread_create");
+    }
 }

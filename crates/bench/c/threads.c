@@ -5,9 +5,6 @@
 
 #include "common.h"
 
-/* What Rust's std gives a thread. */
-enum { STACK_SIZE = 2 << 20 };
-
 static size_t buffer_size = 1024;
 
 static void *run(void *argument)
@@ -27,18 +24,5 @@ int main(int count, char **args)
         fprintf(stderr, "usage: threads [BUFFER_SIZE [BACKLOG]]\n");
         return 1;
     }
-    int listener = open_socket(SOCK_STREAM, backlog);
-    pthread_attr_t attr;
-    pthread_attr_init(&attr);
-    pthread_attr_setstacksize(&attr, STACK_SIZE);
-    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-    for (;;) {
-        struct client client = accept_client(listener), *copy;
-        if (!(copy = malloc(sizeof *copy)))
-            fail("malloc");
-        *copy = client;
-        pthread_t thread;
-        if ((errno = pthread_create(&thread, &attr, run, copy)))
-            fail("pthread_create");
-    }
+    serve_in_threads(open_socket(SOCK_STREAM, backlog), run);
 }

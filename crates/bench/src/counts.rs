@@ -10,11 +10,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail, ensure};
 use harness::{proc, strace};
 
-use crate::load::client;
-use crate::server::{Contender, Server};
+use crate::load::{client, line_talk};
+use crate::server::{self, Contender, Server};
 
 /// How much more is done in another run, to see what each costs.
 const MORE: usize = 20;
+/// Lines that are counted, and those before them, which may fill buffers.
+const LINES: usize = 1000;
+const WARM_UP: usize = 10;
 /// Idle clients, few and many.
 const IDLE: [usize; 2] = [100, 300];
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
@@ -138,6 +141,46 @@ fn list(counts: &Counts) -> String {
 fn short(number: f64) -> String {
     let text = format!("{number:.2}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// Prints how often a server allocates for a line, when it has had some.
+///
+/// # Errors
+/// When a server does not serve.
+pub fn allocations(contenders: &[Contender], folder: &Path) -> Result<()> {
+    println!("\nallocations: of the server, for each of {LINES} lines");
+    if !cfg!(all(target_os = "linux", target_env = "gnu")) {
+        println!("  skipped: it takes a C library that can be asked (glibc)");
+        return Ok(());
+    }
+    let counter =
+        server::compile("allocations", folder, &["-shared", "-fPIC"])?;
+    let file = folder.join("count");
+    for contender in contenders {
+        fs::write(&file, 0u64.to_ne_bytes())?;
+        let prefix = [
+            "env".to_owned(),
+            format!("LD_PRELOAD={}", counter.display()),
+            format!("ALLOCATIONS={}", file.display()),
+        ];
+        let server = Server::start(&prefix, &contender.build(folder)?)?;
+        let mut counts = [0; 2];
+        line_talk(server.addr, WARM_UP + LINES, |number| {
+            let now = u64::from_ne_bytes(
+                fs::read(&file)?.try_into().unwrap_or_default(),
+            );
+            match number {
+                WARM_UP => counts[0] = now,
+                _ => counts[1] = now,
+            }
+            Ok(())
+        })?;
+        let [before, after] = counts;
+        ensure!(before > 0, "nothing was counted");
+        let each = (after - before) as f64 / LINES as f64;
+        println!("  {:24}{}", contender.label(), short(each));
+    }
+    Ok(())
 }
 
 /// Prints what an idle client costs a server in memory of its own.

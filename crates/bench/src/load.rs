@@ -9,6 +9,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, ensure};
 
 const MESSAGE: [u8; 64] = [b'x'; 64];
+const LINE: [u8; 64] = {
+    let mut line = MESSAGE;
+    line[63] = b'\n';
+    line
+};
 const CHUNK: usize = 64 << 10;
 /// An answer that takes longer is an error. It outlasts several lost SYNs.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -20,6 +25,8 @@ const MAX_CONNECTIONS: usize = 20_000;
 pub enum Load {
     /// 64 bytes there and back on each of so many connections.
     PingPong(usize),
+    /// A line of 64 bytes and its numbered answer, on each of so many.
+    Lines(usize),
     /// One connection, as many bytes as go through.
     Bulk,
     /// 64-byte datagrams there and back, so many under way.
@@ -37,6 +44,9 @@ impl Load {
             Self::PingPong(n) => {
                 format!("64 bytes there and back, connections: {n}")
             }
+            Self::Lines(n) => {
+                format!("a line of 64 bytes and its answer, connections: {n}")
+            }
             Self::Bulk => {
                 "as many bytes as go through, 1 connection".to_owned()
             }
@@ -53,7 +63,7 @@ impl Load {
     /// What [`Load::run`] measures.
     pub fn unit(self) -> &'static str {
         match self {
-            Self::PingPong(_) | Self::Udp(_) => "answers/s",
+            Self::PingPong(_) | Self::Lines(_) | Self::Udp(_) => "answers/s",
             Self::Bulk => "MB/s",
             Self::Connect(_) => "connections/s",
             Self::Burst(_) => "ms",
@@ -67,6 +77,7 @@ impl Load {
     pub fn run(self, addr: SocketAddr, time: Duration) -> Result<f64> {
         match self {
             Self::PingPong(count) => ping_pong(addr, count, time),
+            Self::Lines(count) => lines(addr, count, time),
             Self::Bulk => bulk(addr, time),
             Self::Udp(count) => udp(addr, count, time),
             Self::Connect(count) => connect_echo_close(addr, count, time),
@@ -77,13 +88,18 @@ impl Load {
 
 /// A client that is connected and was answered once.
 pub fn client(addr: SocketAddr) -> Result<TcpStream> {
+    let stream = connect(addr)?;
+    exchange(&stream)?;
+    Ok(stream)
+}
+
+fn connect(addr: SocketAddr) -> Result<TcpStream> {
     // Few calls, so that the load costs less than what it measures. The kernel
     // gives `connect` up by itself, and no message here waits for another, so
     // that Nagle's algorithm has nothing to hold back.
     let stream = TcpStream::connect(addr)
         .context("cannot connect; is `ulimit -n` above 600?")?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    exchange(&stream)?;
     Ok(stream)
 }
 
@@ -94,6 +110,23 @@ pub fn client(addr: SocketAddr) -> Result<TcpStream> {
 pub fn tcp_talk(addr: SocketAddr, requests: usize) -> Result<()> {
     let stream = client(addr)?;
     (1..requests).try_for_each(|_| exchange(&stream))
+}
+
+/// The same in lines. Calls `at` with the number of each line answered.
+///
+/// # Errors
+/// When an answer is wrong or missing, or `at` fails.
+pub fn line_talk(
+    addr: SocketAddr,
+    requests: usize,
+    mut at: impl FnMut(usize) -> Result<()>,
+) -> Result<()> {
+    let mut stream = connect(addr)?;
+    (1..=requests).try_for_each(|number| {
+        stream.write_all(&LINE)?;
+        numbered_answer(&stream, number)?;
+        at(number)
+    })
 }
 
 /// The same over UDP.
@@ -133,6 +166,33 @@ fn ping_pong(addr: SocketAddr, count: usize, time: Duration) -> Result<f64> {
         streams.iter().try_for_each(answer)?;
         Ok(count)
     })
+}
+
+/// As [`ping_pong`], with a server that numbers the lines of each client.
+fn lines(addr: SocketAddr, count: usize, time: Duration) -> Result<f64> {
+    let streams = (0..count)
+        .map(|_| connect(addr))
+        .collect::<Result<Vec<_>>>()?;
+    let mut number = 0;
+    rate(time, || {
+        number += 1;
+        for mut stream in &streams {
+            stream.write_all(&LINE)?;
+        }
+        for stream in &streams {
+            numbered_answer(stream, number)?;
+        }
+        Ok(count)
+    })
+}
+
+fn numbered_answer(mut stream: &TcpStream, number: usize) -> Result<()> {
+    let mut wanted = format!("{number}: ").into_bytes();
+    wanted.extend(LINE);
+    let mut buffer = vec![0; wanted.len()];
+    stream.read_exact(&mut buffer).context("no answer")?;
+    ensure!(buffer == wanted, "a wrong answer");
+    Ok(())
 }
 
 /// How often a second something is done that `sweep` does a few times.

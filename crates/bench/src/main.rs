@@ -17,7 +17,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Parser, value_parser};
 use harness::proc;
 
-use load::Load::{self, Bulk, Burst, Connect, PingPong, Udp};
+use load::Load::{self, Bulk, Burst, Connect, Lines, PingPong, Udp};
 use server::Contender::{self, C, Lesson, Python};
 use server::Server;
 
@@ -42,9 +42,11 @@ struct Args {
 const THREADED: Contender = Lesson("lesson-03-threaded");
 const POOL: Contender = Lesson("lesson-04-thread-pool");
 const UDP: Contender = Lesson("lesson-05-udp");
+const FRAMING: Contender = Lesson("lesson-07-framing");
 const C_THREADS: Contender = C("threads", &[]);
 const C_POOL: Contender = C("pool", &[]);
 const C_UDP: Contender = C("udp", &[]);
+const C_LINES: Contender = C("lines", &[]);
 
 /// The last contender is the one that the others are compared with.
 struct Scenario(&'static str, Load, &'static [Contender], &'static str);
@@ -64,6 +66,9 @@ const SCENARIOS: &[Scenario] = &[
     Scenario("echo-50", PingPong(50), THREADS, LIKE_C),
     Scenario("echo-500", PingPong(500), THREADS, LIKE_C),
     Scenario("bulk", Bulk, THREADS, LIKE_C),
+    Scenario("lines-1", Lines(1), &[FRAMING, C_LINES], LIKE_C),
+    Scenario("lines-8", Lines(8), &[FRAMING, C_LINES], LIKE_C),
+    Scenario("lines-50", Lines(50), &[FRAMING, C_LINES], LIKE_C),
     Scenario("udp-1", Udp(1), &[UDP, C_UDP], LIKE_C),
     Scenario("udp-8", Udp(8), &[UDP, C_UDP], LIKE_C),
     Scenario("connect", Connect(4), THREADS, "aim 0.87, accept 0.80"),
@@ -90,10 +95,14 @@ const SCENARIOS: &[Scenario] = &[
     ),
 ];
 const CALLS: &str = "calls";
+const ALLOCATIONS: &str = "allocations";
 const MEMORY: &str = "memory";
 
 fn names() -> impl Iterator<Item = &'static str> {
-    SCENARIOS.iter().map(|s| s.0).chain([CALLS, MEMORY])
+    SCENARIOS
+        .iter()
+        .map(|s| s.0)
+        .chain([CALLS, ALLOCATIONS, MEMORY])
 }
 
 fn main() -> Result<()> {
@@ -126,7 +135,15 @@ fn main() -> Result<()> {
         let tcp = [THREADED, C_THREADS, POOL, C_POOL];
         let tcp = tcp.map(|contender| (contender, load::tcp_talk as _));
         let udp = [UDP, C_UDP].map(|c| (c, load::udp_talk as _));
-        counts::calls(&[&tcp[..], &udp].concat(), folder.path())?;
+        let lines = [FRAMING, C_LINES].map(|c| {
+            let talk =
+                |addr, requests| load::line_talk(addr, requests, |_| Ok(()));
+            (c, talk as _)
+        });
+        counts::calls(&[&tcp[..], &lines, &udp].concat(), folder.path())?;
+    }
+    if wanted(ALLOCATIONS) {
+        counts::allocations(&[FRAMING, C_LINES], folder.path())?;
     }
     if wanted(MEMORY) {
         counts::memory(THREADS, folder.path())?;

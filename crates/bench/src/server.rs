@@ -50,9 +50,8 @@ impl Contender {
                 (program, vec!["127.0.0.1:0".to_owned()])
             }
             Self::C(file, args) => {
-                let source = here.join("c").join(file).with_extension("c");
                 let args = args.iter().map(|&arg| arg.to_owned()).collect();
-                (compile(&source, &folder.join(file))?, args)
+                (compile(file, folder, &["-pthread"])?, args)
             }
             Self::Python(file) => {
                 let source = here.join("python").join(file);
@@ -64,14 +63,22 @@ impl Contender {
     }
 }
 
-fn compile(source: &Path, program: &Path) -> Result<PathBuf> {
+/// Compiles `file` in `c/`, given without its ending, into `folder`.
+///
+/// # Errors
+/// When it does not compile, or there is no compiler.
+pub fn compile(file: &str, folder: &Path, flags: &[&str]) -> Result<PathBuf> {
+    let source = harness::root().join("crates/bench/c").join(file);
+    let (source, program) = (source.with_extension("c"), folder.join(file));
     let status = Command::new("cc")
-        .args(["-O2", "-Wall", "-pthread", "-o"])
-        .args([program, source])
+        .args(["-O2", "-Wall"])
+        .args(flags)
+        .arg("-o")
+        .args([&program, &source])
         .status()
         .context("cannot run cc; install a C compiler, such as gcc or clang")?;
     ensure!(status.success(), "cc cannot compile {}", source.display());
-    Ok(program.to_path_buf())
+    Ok(program)
 }
 
 /// A server that runs. Killed and waited for when it is dropped.
