@@ -293,10 +293,12 @@ const THREADED: &str = "03-threaded/src/main.rs";
 const POOL: &str = "04-thread-pool/src/main.rs";
 const DATAGRAMS: &str = "05-udp/src/main.rs";
 const SOCKETSERVER: &str = "06-socketserver/src/main.rs";
+const FRAMING: &str = "07-framing/src/main.rs";
+const LINE_CLIENT: &str = "07-framing/src/bin/line-client.rs";
 
 /// What stands in several programs because each stands alone: the beginning
 /// of its first line, and the programs.
-const COPIES: [(&str, &[&str]); 10] = [
+const COPIES: [(&str, &[&str]); 11] = [
     (
         "const DEFAULT_ADDR: ",
         &[
@@ -307,6 +309,8 @@ const COPIES: [(&str, &[&str]); 10] = [
             POOL,
             DATAGRAMS,
             SOCKETSERVER,
+            FRAMING,
+            LINE_CLIENT,
         ],
     ),
     (
@@ -318,18 +322,31 @@ const COPIES: [(&str, &[&str]); 10] = [
             POOL,
             DATAGRAMS,
             SOCKETSERVER,
+            FRAMING,
         ],
     ),
     (
         "const BUFFER_SIZE: ",
-        &[OPERATOR_1, OPERATOR_2, CLIENT, THREADED, POOL, SOCKETSERVER],
+        &[
+            OPERATOR_1,
+            OPERATOR_2,
+            CLIENT,
+            THREADED,
+            POOL,
+            SOCKETSERVER,
+            FRAMING,
+        ],
     ),
     (
         "const ACCEPT_PAUSE: ",
-        &[OPERATOR_1, OPERATOR_2, THREADED, POOL],
+        &[OPERATOR_1, OPERATOR_2, THREADED, POOL, FRAMING],
     ),
-    ("fn accept(", &[OPERATOR_1, OPERATOR_2, THREADED, POOL]),
+    (
+        "fn accept(",
+        &[OPERATOR_1, OPERATOR_2, THREADED, POOL, FRAMING],
+    ),
     ("fn echo(", &[THREADED, SOCKETSERVER]),
+    ("fn server_has_gone(", &[CLIENT, LINE_CLIENT]),
     ("enum Closed ", &[OPERATOR_1, OPERATOR_2]),
     ("fn converse(", &[OPERATOR_1, OPERATOR_2]),
     ("fn show(", &[OPERATOR_1, OPERATOR_2, CLIENT]),

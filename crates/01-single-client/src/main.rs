@@ -8,7 +8,7 @@
 //! Limits:
 //!   - One client at a time (lesson 03 lifts this).
 //!   - One read is not one message, and a character can be cut in two
-//!     (lesson 07, still to come).
+//!     (lesson 07 lifts this).
 //!   - While it waits for your reply it notices neither a hang-up nor a reset.
 //!     (The client of lesson 12, still to come, does. Its server asks nobody.)
 //!   - While it waits for a client it does not notice Ctrl-D (lesson 06 lifts

@@ -7,7 +7,7 @@
 //!   is shown.
 //! Limits:
 //!   - It shows one read for each line typed, so a longer answer turns up
-//!     under the next prompt (lesson 07, still to come).
+//!     under the next prompt (lesson 07's line-client lifts this).
 //!   - While it waits for the keyboard it does not notice that the server has
 //!     gone (lesson 12, still to come).
 //!   - It does not read while it writes: a line of some megabytes to a server
