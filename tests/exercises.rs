@@ -476,7 +476,7 @@ fn a_python_program_passes() {
 /// Programs that look like a mistake that has a name, and make another one.
 /// "" if the checker must say that it knows none.
 #[cfg(target_os = "linux")]
-const NEAR_MISSES: [(&str, &str, &str); 26] = [
+const NEAR_MISSES: [(&str, &str, &str); 35] = [
     ("1", "one-line-a-read", "hangs"),
     ("1", "answers-the-rest-at-the-end", ""),
     ("1", "last-line-first", ""),
@@ -503,6 +503,15 @@ const NEAR_MISSES: [(&str, &str, &str); 26] = [
     ("5", "twice", ""),
     ("5", "one-answer-only", "hangs"),
     ("6", "forgets-to-count-a-client-out", "hangs"),
+    ("7", "two-bytes-of-length", ""),
+    ("7", "turns-bytes-round", ""),
+    ("7", "adds-a-newline", ""),
+    ("7", "no-answer-to-nothing", "hangs"),
+    ("7", "half-a-header", "one-read-one-message"),
+    ("7", "closes-after-one", ""),
+    ("7", "signed-length", "trusts-the-length"),
+    ("7", "refuses-when-all-has-come", "hangs"),
+    ("7", "refuses-and-stays", "hangs"),
 ];
 
 #[cfg(target_os = "linux")]
@@ -528,10 +537,12 @@ fn a_near_miss_does_not_get_the_name_of_another_mistake() {
     let wrong: Vec<_> = wrong.into_iter().flatten().collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 
-    let exercise = find("3").unwrap();
-    let report = check(&exercise, &target("mapped"), options(7, PATIENT));
-    let text = shown(&exercise, &report);
-    assert!(report.diagnosis.is_none(), "{text}");
+    for (number, name) in [("3", "mapped"), ("7", "right")] {
+        let exercise = find(number).unwrap();
+        let report = check(&exercise, &target(name), options(7, PATIENT));
+        let text = shown(&exercise, &report);
+        assert!(report.diagnosis.is_none(), "{text}");
+    }
 }
 
 #[test]
@@ -1172,6 +1183,14 @@ fn each_page_shows_a_recorded_session() -> Result {
                 a.expect("21\n")?;
                 a.half_close()?;
                 program.expect_exit(0)?;
+            }
+            "07-framing" => {
+                let mut a = lab.connect("a", addr)?;
+                a.send(b"\0\0\0\x03abc")?;
+                a.expect(b"\0\0\0\x03cba")?;
+                a.send(b"\0\x01\0\x01")?;
+                a.expect(b"\0\0\0\x08too long")?;
+                a.expect_end()?;
             }
             stem => panic!("{stem}: no session"),
         }

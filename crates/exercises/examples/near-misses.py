@@ -1,5 +1,6 @@
 """Programs that are wrong in a way that the checker must not give the name of
-another mistake. Usage: near-misses.py NAME HOST:PORT. (One, `mapped`, is right.)
+another mistake. Usage: near-misses.py NAME HOST:PORT. (Two, `mapped` and `right`,
+are right.)
 """
 
 import os
@@ -350,6 +351,63 @@ def forgets_to_count_a_client_out():
         gone.wait_for(lambda: not here)
 
 
+# Exercise 07: turn messages round.
+
+
+def exactly(conn, count):
+    data = b""
+    while len(data) < count:
+        if not (more := conn.recv(count - len(data))):
+            raise EOFError
+        data += more
+    return data
+
+
+def framed(text):
+    return len(text).to_bytes(4, "big") + text
+
+
+TOO_LONG = framed(b"too long")
+
+
+def turn(
+    conn,
+    length_of=lambda conn: int.from_bytes(exactly(conn, 4), "big"),
+    turned=lambda text: framed(text.decode()[::-1].encode()),
+    refused=lambda conn, length: conn.sendall(TOO_LONG),
+):
+    try:
+        while (length := length_of(conn)) <= 65_536:
+            conn.sendall(turned(exactly(conn, length)))
+        refused(conn, length)
+    except EOFError:
+        pass
+
+
+def half_a_header(conn):
+    """Right for a text in pieces."""
+    return int.from_bytes(conn.recv(4).ljust(4, b"\0"), "big")
+
+
+def refuses_when_all_has_come(conn, length):
+    exactly(conn, length)
+    conn.sendall(TOO_LONG)
+
+
+def refuses_and_stays(conn, length):
+    conn.sendall(TOO_LONG)
+    threading.Event().wait()
+
+
+def signed(conn):
+    return int.from_bytes(exactly(conn, 4), "big", signed=True)
+
+
+def closes_after_one(conn):
+    text = exactly(conn, int.from_bytes(exactly(conn, 4), "big"))
+    conn.sendall(framed(text[::-1]))
+
+
 PROGRAMS = {
     "one-line-a-read": lambda: one_after_the_other(one_line_a_read),
     "answers-the-rest-at-the-end": lambda: one_after_the_other(
@@ -384,6 +442,39 @@ PROGRAMS = {
     "twice": lambda: datagrams(twice),
     "one-answer-only": lambda: datagrams(one_answer_only),
     "forgets-to-count-a-client-out": forgets_to_count_a_client_out,
+    "two-bytes-of-length": lambda: one_after_the_other(
+        lambda conn: turn(
+            conn,
+            lambda conn: int.from_bytes(exactly(conn, 2), "big"),
+            lambda text: len(text).to_bytes(2, "big") + text.decode()[::-1].encode(),
+        )
+    ),
+    "turns-bytes-round": lambda: one_after_the_other(
+        lambda conn: turn(conn, turned=lambda text: framed(text[::-1]))
+    ),
+    "adds-a-newline": lambda: one_after_the_other(
+        lambda conn: turn(conn, turned=lambda text: framed(text[::-1]) + b"\n")
+    ),
+    "no-answer-to-nothing": lambda: one_after_the_other(
+        lambda conn: turn(
+            conn,
+            turned=lambda text: text and framed(text.decode()[::-1].encode()),
+        )
+    ),
+    "half-a-header": lambda: one_after_the_other(
+        lambda conn: turn(conn, half_a_header)
+    ),
+    "closes-after-one": lambda: one_after_the_other(closes_after_one),
+    "signed-length": lambda: one_after_the_other(
+        lambda conn: turn(conn, signed)
+    ),
+    "refuses-when-all-has-come": lambda: one_after_the_other(
+        lambda conn: turn(conn, refused=refuses_when_all_has_come)
+    ),
+    "refuses-and-stays": lambda: one_after_the_other(
+        lambda conn: turn(conn, refused=refuses_and_stays)
+    ),
+    "right": lambda: one_after_the_other(turn),
 }
 
 if __name__ == "__main__":

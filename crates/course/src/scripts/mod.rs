@@ -9,6 +9,8 @@
 use crate::check::Check;
 use crate::diagnosis::Result;
 
+#[path = "07-framing.rs"]
+mod framing;
 #[path = "02-reuse-addr.rs"]
 mod reuse_addr;
 #[path = "01-single-client.rs"]
@@ -31,6 +33,7 @@ pub(crate) fn of(stem: &str) -> Option<fn(&mut Check) -> Result> {
         "04-thread-pool" => thread_pool::check,
         "05-udp" => udp::check,
         "06-socketserver" => socketserver::check,
+        "07-framing" => framing::check,
         _ => return None,
     })
 }
