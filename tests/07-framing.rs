@@ -97,20 +97,6 @@ fn the_size_of_the_chunks_does_not_change_the_answers() -> Result {
     Ok(())
 }
 
-/// Lesson 01 shows what each read brings.
-#[test]
-fn a_message_of_several_reads_is_one_message() -> Result {
-    let lab = Lab::new();
-    let (mut server, addr) = start_server(&lab)?;
-    let mut a = lab.connect("a", addr)?;
-    let line = "x".repeat(MAX_LINE);
-    a.send(format!("{line}\n"))?;
-    a.expect(format!("1: {line}\n"))?;
-    a.half_close()?;
-    server.expect(" closed the connection after 1 lines\n")?;
-    Ok(())
-}
-
 /// The 342nd Chinese character breaks the tutorial's server, and lesson 01
 /// shows it broken.
 #[test]
@@ -198,15 +184,6 @@ fn transcript_an_end_in_the_middle_of_a_line_is_told_apart() -> Result {
 }
 
 // The limits.
-
-#[test]
-fn a_message_with_a_newline_in_it_is_two() -> Result {
-    let lab = Lab::new();
-    let (_server, addr) = start_server(&lab)?;
-    let mut a = lab.connect("a", addr)?;
-    a.send("roses are red\nviolets are blue\n")?;
-    a.expect("1: roses are red\n2: violets are blue\n")
-}
 
 #[test]
 fn an_unfinished_line_keeps_its_thread_and_hinders_nobody() -> Result {
@@ -407,34 +384,5 @@ fn the_client_takes_one_line_of_any_length_for_each_line_typed() -> Result {
     peer.send("\n")?;
     client.expect("received: xxxx")?;
     client.expect("xxxx\nsend> ")?;
-    Ok(())
-}
-
-// Python on the other side.
-
-const PYTHON_CLIENT: &str = r#"
-import socket, sys
-s = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
-answers = s.makefile("r", newline="\n")
-for text in ["hello", "你好"]:
-    s.sendall(text.encode() + b"\n")
-    print(answers.readline(), end="", flush=True)
-s.shutdown(socket.SHUT_WR)
-print(repr(answers.readline()), flush=True)
-"#;
-
-#[test]
-#[ignore = "needs python3"]
-fn a_python_client_gets_whole_lines() -> Result {
-    let lab = Lab::new();
-    let (mut server, addr) = start_server(&lab)?;
-    let port = addr.port().to_string();
-    let args = ["-c", PYTHON_CLIENT, &port];
-    let mut python = lab.start("python", Path::new("python3"), &args)?;
-    for line in ["1: hello", "2: 你好", "''"] {
-        python.expect_line(line)?;
-    }
-    python.expect_exit(0)?;
-    server.expect(" closed the connection after 2 lines\n")?;
     Ok(())
 }

@@ -367,45 +367,40 @@ def framed(text):
     return len(text).to_bytes(4, "big") + text
 
 
-TOO_LONG = framed(b"too long")
+def turned(text):
+    return framed(text.decode()[::-1].encode())
 
 
-def turn(
-    conn,
-    length_of=lambda conn: int.from_bytes(exactly(conn, 4), "big"),
-    turned=lambda text: framed(text.decode()[::-1].encode()),
-    refused=lambda conn, length: conn.sendall(TOO_LONG),
-):
-    try:
-        while (length := length_of(conn)) <= 65_536:
-            conn.sendall(turned(exactly(conn, length)))
-        refused(conn, length)
-    except EOFError:
-        pass
+def refused(conn, length):
+    conn.sendall(framed(b"too long"))
 
 
-def half_a_header(conn):
-    """Right for a text in pieces."""
-    return int.from_bytes(conn.recv(4).ljust(4, b"\0"), "big")
-
-
-def refuses_when_all_has_come(conn, length):
+def refused_when_all_has_come(conn, length):
     exactly(conn, length)
-    conn.sendall(TOO_LONG)
+    refused(conn, length)
 
 
-def refuses_and_stays(conn, length):
-    conn.sendall(TOO_LONG)
+def refused_and_waited_for(conn, length):
+    refused(conn, length)
     threading.Event().wait()
 
 
-def signed(conn):
-    return int.from_bytes(exactly(conn, 4), "big", signed=True)
+def number(data, signed=False):
+    return int.from_bytes(data, "big", signed=signed)
 
 
-def closes_after_one(conn):
-    text = exactly(conn, int.from_bytes(exactly(conn, 4), "big"))
-    conn.sendall(framed(text[::-1]))
+def turn(
+    header=lambda conn: number(exactly(conn, 4)), answer=turned, refuse=refused
+):
+    def serve(conn):
+        try:
+            while (length := header(conn)) <= 65_536:
+                conn.sendall(answer(exactly(conn, length)))
+            refuse(conn, length)
+        except EOFError:
+            pass
+
+    one_after_the_other(serve)
 
 
 PROGRAMS = {
@@ -442,39 +437,24 @@ PROGRAMS = {
     "twice": lambda: datagrams(twice),
     "one-answer-only": lambda: datagrams(one_answer_only),
     "forgets-to-count-a-client-out": forgets_to_count_a_client_out,
-    "two-bytes-of-length": lambda: one_after_the_other(
-        lambda conn: turn(
-            conn,
-            lambda conn: int.from_bytes(exactly(conn, 2), "big"),
-            lambda text: len(text).to_bytes(2, "big") + text.decode()[::-1].encode(),
-        )
+    "right": turn,
+    "half-a-header": lambda: turn(
+        lambda conn: number(conn.recv(4).ljust(4, b"\0"))
     ),
-    "turns-bytes-round": lambda: one_after_the_other(
-        lambda conn: turn(conn, turned=lambda text: framed(text[::-1]))
+    "signed-length": lambda: turn(lambda conn: number(exactly(conn, 4), True)),
+    "turns-bytes-round": lambda: turn(answer=lambda text: framed(text[::-1])),
+    "adds-a-newline": lambda: turn(answer=lambda text: turned(text) + b"\n"),
+    "two-bytes-of-length": lambda: turn(
+        lambda conn: number(exactly(conn, 2)), lambda text: turned(text)[2:]
     ),
-    "adds-a-newline": lambda: one_after_the_other(
-        lambda conn: turn(conn, turned=lambda text: framed(text[::-1]) + b"\n")
+    "no-answer-to-nothing": lambda: turn(
+        answer=lambda text: text and turned(text)
     ),
-    "no-answer-to-nothing": lambda: one_after_the_other(
-        lambda conn: turn(
-            conn,
-            turned=lambda text: text and framed(text.decode()[::-1].encode()),
-        )
+    "closes-after-one": lambda: one_after_the_other(
+        lambda conn: conn.sendall(turned(exactly(conn, number(exactly(conn, 4)))))
     ),
-    "half-a-header": lambda: one_after_the_other(
-        lambda conn: turn(conn, half_a_header)
-    ),
-    "closes-after-one": lambda: one_after_the_other(closes_after_one),
-    "signed-length": lambda: one_after_the_other(
-        lambda conn: turn(conn, signed)
-    ),
-    "refuses-when-all-has-come": lambda: one_after_the_other(
-        lambda conn: turn(conn, refused=refuses_when_all_has_come)
-    ),
-    "refuses-and-stays": lambda: one_after_the_other(
-        lambda conn: turn(conn, refused=refuses_and_stays)
-    ),
-    "right": lambda: one_after_the_other(turn),
+    "refuses-when-all-has-come": lambda: turn(refuse=refused_when_all_has_come),
+    "refuses-and-stays": lambda: turn(refuse=refused_and_waited_for),
 }
 
 if __name__ == "__main__":
