@@ -23,7 +23,7 @@ use std::{env, fs, thread};
 use harness::strace;
 use harness::{Fault, Lab, Peer, Program, Result, bytes, joined, lines, proc};
 
-use Answers::{Datagrams, Echo, Typed};
+use Answers::{Datagrams, Echo, Lines, Typed};
 use NonReader::{DoesNotMatter, Freezes, KeepsThread, TimesOut};
 
 /// How a server answers what it received.
@@ -33,8 +33,67 @@ enum Answers {
     Typed,
     /// With the same bytes.
     Echo,
+    /// With each line behind its number.
+    Lines,
     /// With the same bytes in a datagram.
     Datagrams,
+}
+
+impl Answers {
+    /// So many bytes as its clients send.
+    fn request(self, count: usize) -> Vec<u8> {
+        let letters = (b'a'..=b'z').cycle();
+        match self {
+            Typed => letters.take(count).collect(),
+            Echo | Datagrams => bytes(count),
+            Lines => {
+                let mut lines: Vec<u8> = (0..)
+                    .flat_map(|n| letters.clone().take(n % 90).chain([b'\n']))
+                    .take(count)
+                    .collect();
+                lines[count - 1] = b'\n';
+                lines
+            }
+        }
+    }
+
+    /// What a client gets who has sent this, and nothing before it.
+    fn to(self, request: &[u8]) -> Vec<u8> {
+        if self != Lines {
+            return request.to_vec();
+        }
+        let lines = request.split_inclusive(|&byte| byte == b'\n').zip(1..);
+        lines
+            .flat_map(|(line, n)| [format!("{n}: ").as_bytes(), line].concat())
+            .collect()
+    }
+
+    /// What the server says that it had of a client who has sent this.
+    fn count(self, request: &[u8]) -> String {
+        match self {
+            Lines => format!("{} lines", lines(request)),
+            _ => format!("{} bytes", request.len()),
+        }
+    }
+
+    /// A client is answered, whatever it has said before.
+    fn once_more(self, client: &mut Peer) -> Result {
+        if self != Lines {
+            return client.gets_echo("still there\n");
+        }
+        client.send("still there\n")?;
+        let line = client.line()?;
+        assert!(line.ends_with(": still there"), "{line}");
+        Ok(())
+    }
+
+    /// A good client comes, is answered, and leaves.
+    fn good_client(self, lab: &Lab, addr: SocketAddr) -> Result {
+        let mut good = lab.connect("good", addr)?;
+        self.once_more(&mut good)?;
+        good.half_close()?;
+        good.expect_end()
+    }
 }
 
 /// What becomes of a server whose client sends and never reads.
@@ -69,7 +128,7 @@ const MANY: usize = usize::MAX;
 /// In milliseconds: where it does not matter, nobody is sent away.
 const AN_HOUR: &str = "3600000";
 
-const SERVERS: [Server; 12] = [
+const SERVERS: [Server; 13] = [
     typed("01-single-client", &[]),
     typed("02-reuse-addr", &[]),
     typed("02-reuse-addr", &["--no-reuse"]),
@@ -82,6 +141,10 @@ const SERVERS: [Server; 12] = [
     datagrams("06-socketserver", &["sequential-udp"]),
     datagrams("06-socketserver", &["threads-udp"]),
     datagrams("06-socketserver", &["pool-udp"]),
+    Server {
+        answers: Lines,
+        ..echo("07-framing", &[], MANY, KeepsThread)
+    },
 ];
 
 const fn typed(lesson: &'static str, args: &'static [&'static str]) -> Server {
@@ -144,8 +207,9 @@ impl Server {
         self.answers != Datagrams
     }
 
-    fn echoes(&self) -> bool {
-        self.answers == Echo
+    /// Over TCP, and nobody types.
+    fn answers_alone(&self) -> bool {
+        matches!(self.answers, Echo | Lines)
     }
 
     fn sends_datagrams(&self) -> bool {
@@ -225,7 +289,9 @@ impl Running<'_> {
             Typed => self
                 .lab
                 .good_client_gets_reply(&mut self.program, self.addr),
-            Echo => self.lab.good_client_gets_echo(self.addr),
+            Echo | Lines => {
+                self.server.answers.good_client(&self.lab, self.addr)
+            }
             Datagrams => self.lab.good_client_gets_datagram(self.addr),
         }
     }
@@ -234,10 +300,10 @@ impl Running<'_> {
     /// workers, so that none of these is lost.
     fn serves(&mut self) -> Result {
         let count = self.server.at_once;
-        if self.server.echoes() && count != MANY {
+        if self.server.answers_alone() && count != MANY {
             let mut clients = self.connect_many("one of the good", count)?;
             for client in &mut clients {
-                client.gets_echo("are you all there\n")?;
+                self.is_answered(client)?;
             }
             for mut client in clients {
                 client.half_close()?;
@@ -476,26 +542,27 @@ fn a_name_and_an_ipv6_address_work() {
 #[test]
 fn no_byte_is_lost_whatever_the_size_of_the_chunks() {
     const COUNT: usize = 20_000;
-    let text: Vec<u8> = (b'a'..=b'z').cycle().take(COUNT).collect();
     each(Server::is_tcp, |server| {
         let mut running = server.start()?;
+        let answers = server.answers;
+        let request = answers.request(COUNT);
         for size in CHUNK_SIZES {
             let mut a = running.connect("a")?;
-            if server.answers == Typed {
-                let sending = a.send_in_background(text.clone(), size);
+            let sending = a.send_in_background(request.clone(), size);
+            if answers == Typed {
                 let shown = running.answers_until(COUNT)?;
                 joined(sending)?;
-                assert!(shown == text, "chunks of {size} bytes");
+                assert!(shown == request, "chunks of {size} bytes");
                 a.close();
                 continue;
             }
             let local = a.local_addr()?;
-            let sending = a.send_in_background(bytes(COUNT), size);
-            a.expect(bytes(COUNT))?;
+            a.expect(answers.to(&request))?;
             joined(sending)?;
             a.half_close()?;
             a.expect_end()?;
-            let closed = "closed the connection after 20000 bytes";
+            let count = answers.count(&request);
+            let closed = format!("closed the connection after {count}");
             running.program.expect(&format!("{local} {closed}\n"))?;
         }
         running.serves()
@@ -505,15 +572,16 @@ fn no_byte_is_lost_whatever_the_size_of_the_chunks() {
 #[test]
 fn eight_mebibytes_leave_the_memory_as_it_was() {
     const COUNT: usize = 8 * MIB;
-    let text: Vec<u8> = (b'a'..=b'z').cycle().take(COUNT).collect();
     each(Server::is_tcp, |server| {
         let mut running = server.start()?;
         let mut a = running.connect("a")?;
-        let sending = a.send_in_background(text.clone(), 64 << 10);
+        let request = server.answers.request(COUNT);
+        let sending = a.send_in_background(request.clone(), 64 << 10);
         if server.answers == Typed {
-            assert!(running.answers_until(COUNT)? == text, "not what was sent");
+            let shown = running.answers_until(COUNT)?;
+            assert!(shown == request, "not what was sent");
         } else {
-            a.expect(&text)?;
+            a.expect(server.answers.to(&request))?;
         }
         joined(sending)?;
         if let Some(peak) = proc::peak_memory(running.program.id()) {
@@ -536,9 +604,11 @@ fn a_half_close_is_answered_with_the_rest_and_then_the_end() {
             running.program.type_line("my answer");
             assert_eq!(a.rest()?, b"my answer\n");
         } else {
-            a.send(bytes(60_000))?;
+            let request = server.answers.request(60_000);
+            a.send(&request)?;
             a.half_close()?;
-            assert!(a.rest()? == bytes(60_000), "not what was sent");
+            let answer = server.answers.to(&request);
+            assert!(a.rest()? == answer, "not what was sent");
         }
         running.serves()
     });
@@ -610,8 +680,8 @@ fn it_serves_as_many_at_once_as_it_says_and_the_next_waits() {
 impl Running<'_> {
     /// A client that stays is answered.
     fn is_answered(&mut self, client: &mut Peer) -> Result {
-        if self.server.answers == Echo {
-            return client.gets_echo("still there\n");
+        if self.server.answers_alone() {
+            return self.server.answers.once_more(client);
         }
         client.send("still there")?;
         self.program.expect("received: still there\nreply> ")?;
@@ -628,15 +698,15 @@ fn five_hundred_clients_are_served_at_once() {
         return;
     }
     each(
-        |server| server.echoes() && server.at_once == MANY,
+        |server| server.answers_alone() && server.at_once == MANY,
         |server| {
             let mut running = server.start()?;
             let mut clients = running.connect_many("one of 500", COUNT)?;
             for client in clients.iter_mut().rev() {
-                client.gets_echo("here")?;
+                running.is_answered(client)?;
             }
             for client in &mut clients {
-                client.gets_echo("still here")?;
+                running.is_answered(client)?;
             }
             // Not FIN: that would leave 500 connections in TIME-WAIT.
             clients.into_iter().try_for_each(Peer::reset)?;
@@ -651,9 +721,10 @@ fn five_hundred_clients_are_served_at_once() {
 fn clients_beyond_an_accept_queue_of_128_try_again_and_are_served() {
     const QUEUE: usize = 128 + 1; // Linux takes one more than was asked for.
     const BEYOND: usize = 70;
-    each(Server::echoes, |server| {
+    each(Server::answers_alone, |server| {
         let mut running = server.start()?;
         let (lab, addr) = (running.lab.clone(), running.addr);
+        let answers = server.answers;
         // A server that is stopped accepts nobody, and its kernel still does.
         running.waits_for_a_client()?;
         running.program.suspend();
@@ -668,7 +739,7 @@ fn clients_beyond_an_accept_queue_of_128_try_again_and_are_served() {
         let late: Vec<_> = (0..BEYOND)
             .map(|_| {
                 let lab = lab.clone();
-                thread::spawn(move || lab.good_client_gets_echo(addr))
+                thread::spawn(move || answers.good_client(&lab, addr))
             })
             .collect();
         lab.wait_until("attempts without an answer", || {
@@ -676,7 +747,7 @@ fn clients_beyond_an_accept_queue_of_128_try_again_and_are_served() {
         })?;
         running.program.resume();
         for mut client in waiting {
-            client.gets_echo("at last")?;
+            running.is_answered(&mut client)?;
         }
         late.into_iter().try_for_each(joined)?;
         running.serves()
@@ -736,7 +807,9 @@ fn a_reset_is_one_line_and_ends_that_client_only() {
                 a.reset()?;
                 running.program.type_line("go on");
             } else {
-                a.expect("half a mess")?;
+                if server.answers == Echo {
+                    a.expect("half a mess")?;
+                }
                 a.reset()?;
             }
             running.program.expect_complaint_about(local)?;
@@ -807,9 +880,9 @@ fn clients_that_leave_without_reading_hinder_nobody() {
             // Made first: later it might get a port that an answer is for.
             let good = running.lab.udp("good", running.addr)?;
             for _ in 0..100 {
-                if server.echoes() {
+                if server.answers_alone() {
                     let a = running.connect("a")?;
-                    a.send(bytes(10_000))?;
+                    a.send(server.answers.request(10_000))?;
                     // Unread bytes make a reset of this.
                     a.close();
                 } else {
@@ -840,19 +913,22 @@ fn a_client_that_never_reads_keeps_its_own_thread_only() {
             let lab = running.lab.clone().with_timeout(PATIENCE);
             let mut deaf = lab.connect("deaf", running.addr)?;
             let local = deaf.local_addr()?;
-            let sending = deaf.send_in_background(bytes(TOO_MUCH), 64 << 10);
+            let request = server.answers.request(TOO_MUCH);
+            let sending = deaf.send_in_background(request.clone(), 64 << 10);
             let mut good = running.connect("good")?;
             running.lab.wait_until("four queues full, and still", || {
                 proc::is_stuck(local, running.addr, || {
-                    (0..300).all(|_| good.gets_echo("still there").is_ok())
+                    (0..300)
+                        .all(|_| server.answers.once_more(&mut good).is_ok())
                 })
             })?;
             // The thread only waited: when its client reads, nothing is lost.
-            deaf.expect(bytes(TOO_MUCH))?;
+            deaf.expect(server.answers.to(&request))?;
             joined(sending)?;
             deaf.half_close()?;
             deaf.expect_end()?;
-            let closed = "closed the connection after 33554432 bytes";
+            let count = server.answers.count(&request);
+            let closed = format!("closed the connection after {count}");
             running.program.expect(&format!("{local} {closed}\n"))?;
             running.serves()
         },
@@ -952,7 +1028,7 @@ fn a_failing_accept_is_said_and_tried_again_after_a_pause() {
         running.leave_descriptors(0);
         running.serves_one()?;
         let mut a = running.connect("a")?;
-        a.send("hello")?;
+        a.send("hello\n")?;
         running.pauses_between_attempts()?;
         assert!(a.has_nothing()?, "served without a descriptor");
         running.leave_descriptors(1);
@@ -961,7 +1037,7 @@ fn a_failing_accept_is_said_and_tried_again_after_a_pause() {
             running.program.type_line("at last");
             a.expect("at last\n")?;
         } else {
-            a.expect("hello")?;
+            a.expect(server.answers.to(b"hello\n"))?;
         }
         a.close();
         proc::limit_descriptors(running.program.id(), 64).expect("a limit");
@@ -973,7 +1049,7 @@ fn a_failing_accept_is_said_and_tried_again_after_a_pause() {
 #[cfg(target_os = "linux")]
 fn out_of_descriptors_it_pauses_and_serves_again_when_some_leave() {
     each(
-        |server| server.echoes() && server.at_once > 1,
+        |server| server.answers_alone() && server.at_once > 1,
         |server| {
             let served = (server.at_once / 2).min(28);
             let mut running = server.start()?;
@@ -984,7 +1060,7 @@ fn out_of_descriptors_it_pauses_and_serves_again_when_some_leave() {
             let mut waiting = clients.split_off(served);
             running.pauses_between_attempts()?;
             for client in &mut clients {
-                client.gets_echo("still there")?;
+                running.is_answered(client)?;
             }
             for client in &waiting {
                 assert!(client.has_nothing()?, "served without a descriptor");
@@ -995,7 +1071,7 @@ fn out_of_descriptors_it_pauses_and_serves_again_when_some_leave() {
                 clients = waiting;
                 waiting = rest;
                 for client in &mut clients {
-                    client.gets_echo("at last")?;
+                    running.is_answered(client)?;
                 }
             }
             clients.into_iter().for_each(Peer::close);
@@ -1048,13 +1124,13 @@ fn a_request_is_the_system_calls_of_the_table() {
                 a.half_close()?;
                 a.expect_end()?;
                 running.program.expect_error(" closed the connection")?;
-                if server.echoes() {
+                if server.answers_alone() {
                     running.program.expect_error("close(")?;
                 }
             }
             let wanted = match server.answers {
                 Datagrams => [("recvfrom", requests + 1), ("sendto", requests)],
-                Typed | Echo => [("accept4", 2), ("sendto", requests)],
+                Typed | Echo | Lines => [("accept4", 2), ("sendto", requests)],
             };
             running.lab.wait_until("the server waits again", || {
                 let counts = strace::counts(&running.program.stderr());
