@@ -3,15 +3,14 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
 use assert_cmd::cargo::cargo_bin;
-use harness::{Lab, Peer, Program, Result, Transcript, proc};
+use harness::{Lab, Peer, Program, Result, Transcript, proc, strace};
 
-const CHUNK_SIZES: [usize; 6] = [1, 2, 3, 5, 1024, 4096];
+const ADDR: &str = "127.0.0.1:0";
 const MAX_LINE: usize = 4096;
 const MIB: usize = 1 << 20;
 const SERVER_COMMAND: &str = "cargo run -p lesson-07-framing";
@@ -19,12 +18,6 @@ const CLIENT_COMMAND: &str = "cargo run --bin line-client";
 
 fn server_path() -> &'static Path {
     cargo_bin!("lesson-07-framing")
-}
-
-fn start_server(lab: &Lab) -> Result<(Program, SocketAddr)> {
-    let mut server = lab.start("server", server_path(), &["127.0.0.1:0"])?;
-    let addr = server.wait_until_listening()?;
-    Ok((server, addr))
 }
 
 fn start_client(lab: &Lab, name: &str, addr: SocketAddr) -> Result<Program> {
@@ -54,7 +47,7 @@ fn text(output: &[u8]) -> String {
 #[test]
 fn transcript_each_line_is_answered_with_its_number() -> Result {
     let lab = Lab::new();
-    let (mut server, addr) = start_server(&lab)?;
+    let (mut server, addr) = lab.start_server(server_path(), &[ADDR])?;
     let mut client = start_client(&lab, "client", addr)?;
     for (number, line) in ["hello", "", "你好"].iter().enumerate() {
         client.expect("send> ")?;
@@ -72,37 +65,12 @@ fn transcript_each_line_is_answered_with_its_number() -> Result {
     scene.check()
 }
 
-#[test]
-fn the_size_of_the_chunks_does_not_change_the_answers() -> Result {
-    let lab = Lab::new();
-    let (_server, addr) = start_server(&lab)?;
-    let lines: Vec<_> = (0..200)
-        .map(|n| {
-            "é你🦀x".repeat(n / 5) + if n % 3 == 0 { "\r\n" } else { "\n" }
-        })
-        .collect();
-    let answers: String = lines
-        .iter()
-        .enumerate()
-        .map(|(n, line)| format!("{}: {}\n", n + 1, line.trim_end()))
-        .collect();
-    for size in CHUNK_SIZES {
-        let mut a = lab.connect("a", addr)?;
-        let sending = a.send_in_background(lines.concat().into(), size);
-        a.expect(&answers)?;
-        assert!(matches!(sending.join(), Ok(Ok(()))), "not all was sent");
-        a.half_close()?;
-        a.expect_end()?;
-    }
-    Ok(())
-}
-
 /// The 342nd Chinese character breaks the tutorial's server, and lesson 01
 /// shows it broken.
 #[test]
 fn a_character_cut_by_the_end_of_a_read_comes_back_whole() -> Result {
     let lab = Lab::new();
-    let (_server, addr) = start_server(&lab)?;
+    let (_server, addr) = lab.start_server(server_path(), &[ADDR])?;
     let mut a = lab.connect("a", addr)?;
     let line = "你".repeat(342);
     a.send(format!("{line}\n"))?;
@@ -112,7 +80,7 @@ fn a_character_cut_by_the_end_of_a_read_comes_back_whole() -> Result {
 #[test]
 fn messages_that_come_in_one_read_are_answered_one_by_one() -> Result {
     let lab = Lab::new();
-    let (_server, addr) = start_server(&lab)?;
+    let (_server, addr) = lab.start_server(server_path(), &[ADDR])?;
     let mut a = lab.connect("a", addr)?;
     a.send("one\ntwo\nthr")?;
     a.expect("1: one\n2: two\n")?;
@@ -125,7 +93,7 @@ fn messages_that_come_in_one_read_are_answered_one_by_one() -> Result {
 #[test]
 fn bytes_that_are_not_utf8_are_refused_in_their_turn() -> Result {
     let lab = Lab::new();
-    let (_server, addr) = start_server(&lab)?;
+    let (_server, addr) = lab.start_server(server_path(), &[ADDR])?;
     let mut a = lab.connect("a", addr)?;
     a.send(b"before\nb\xffd\nbehind\n")?;
     a.expect("1: before\n2 is not UTF-8\n3: behind\n")?;
@@ -135,7 +103,7 @@ fn bytes_that_are_not_utf8_are_refused_in_their_turn() -> Result {
 #[test]
 fn a_line_over_the_limit_is_refused_in_its_turn() -> Result {
     let lab = Lab::new();
-    let (_server, addr) = start_server(&lab)?;
+    let (_server, addr) = lab.start_server(server_path(), &[ADDR])?;
     for size in [1, 1000, usize::MAX] {
         let mut a = lab.connect("a", addr)?;
         let line = "x".repeat(MAX_LINE + 1);
@@ -149,7 +117,7 @@ fn a_line_over_the_limit_is_refused_in_its_turn() -> Result {
 #[test]
 fn a_line_without_an_end_costs_no_memory() -> Result {
     let lab = Lab::new();
-    let (mut server, addr) = start_server(&lab)?;
+    let (mut server, addr) = lab.start_server(server_path(), &[ADDR])?;
     let a = lab.connect("a", addr)?;
     let local = a.local_addr()?;
     a.send_in_chunks(vec![b'x'; 64 * MIB], 64 << 10)?;
@@ -166,7 +134,7 @@ fn a_line_without_an_end_costs_no_memory() -> Result {
 #[test]
 fn transcript_an_end_in_the_middle_of_a_line_is_told_apart() -> Result {
     let lab = Lab::new();
-    let (mut server, addr) = start_server(&lab)?;
+    let (mut server, addr) = lab.start_server(server_path(), &[ADDR])?;
     let mut a = lab.connect("a", addr)?;
     let local = a.local_addr()?;
     a.send("pay him 100\npay her 1")?;
@@ -188,7 +156,7 @@ fn transcript_an_end_in_the_middle_of_a_line_is_told_apart() -> Result {
 #[test]
 fn an_unfinished_line_keeps_its_thread_and_hinders_nobody() -> Result {
     let lab = Lab::new();
-    let (server, addr) = start_server(&lab)?;
+    let (server, addr) = lab.start_server(server_path(), &[ADDR])?;
     let mut slow = lab.connect("slow", addr)?;
     is_answered(&mut slow, 1)?;
     slow.send("I am thin")?;
@@ -208,11 +176,8 @@ fn an_unfinished_line_keeps_its_thread_and_hinders_nobody() -> Result {
 #[ignore = "needs strace"]
 fn all_answers_of_one_read_are_one_write() -> Result {
     let lab = Lab::new();
-    let mut command = Command::new("strace");
-    command
-        .args(["-D", "-f", "-e", "trace=recvfrom,sendto"])
-        .arg(server_path())
-        .arg("127.0.0.1:0");
+    let options = ["-e", "trace=recvfrom,sendto"];
+    let command = strace::command(&options, server_path(), &[ADDR]);
     let mut server = lab.start_command("server", command)?;
     let addr = server.wait_until_listening()?;
     let mut a = lab.connect("a", addr)?;
@@ -220,10 +185,13 @@ fn all_answers_of_one_read_are_one_write() -> Result {
     a.expect((1..=100).map(|n| format!("{n}: hi\n")).collect::<String>())?;
     a.half_close()?;
     server.expect_error("= 0\n")?;
-    let calls = text(&server.stderr());
-    let count = |call| calls.matches(call).count();
-    // The second read is the end.
-    assert_eq!((count("recvfrom("), count("sendto(")), (2, 1), "{calls}");
+    let calls = strace::calls(&server.stderr());
+    let names: Vec<_> = calls.iter().map(|call| call.name.as_str()).collect();
+    assert_eq!(
+        names,
+        ["recvfrom", "sendto", "recvfrom"],
+        "the last: the end"
+    );
     Ok(())
 }
 
@@ -276,7 +244,7 @@ fn two_small_writes_wait_for_each_other_and_there_are_two_cures() -> Result {
         return Ok(());
     }
     let lab = Lab::new();
-    let (_server, addr) = start_server(&lab)?;
+    let (_server, addr) = lab.start_server(server_path(), &[ADDR])?;
     let meanwhile = |nodelay, pieces: &[&str]| {
         round_trips_meanwhile(addr, nodelay, pieces).expect("answers")
     };
