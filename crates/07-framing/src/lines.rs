@@ -18,7 +18,6 @@ pub struct LineDecoder {
 }
 
 /// Why a line is no message.
-#[derive(Debug, PartialEq, Eq)]
 pub enum Refusal {
     TooLong,
     NotUtf8,
