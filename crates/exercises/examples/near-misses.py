@@ -367,7 +367,7 @@ def framed(text):
     return len(text).to_bytes(4, "big") + text
 
 
-def turned(text):
+def reply(text):
     return framed(text.decode()[::-1].encode())
 
 
@@ -390,7 +390,7 @@ def number(data, signed=False):
 
 
 def turn(
-    header=lambda conn: number(exactly(conn, 4)), answer=turned, refuse=refused
+    header=lambda conn: number(exactly(conn, 4)), answer=reply, refuse=refused
 ):
     def serve(conn):
         try:
@@ -443,15 +443,15 @@ PROGRAMS = {
     ),
     "signed-length": lambda: turn(lambda conn: number(exactly(conn, 4), True)),
     "turns-bytes-round": lambda: turn(answer=lambda text: framed(text[::-1])),
-    "adds-a-newline": lambda: turn(answer=lambda text: turned(text) + b"\n"),
+    "adds-a-newline": lambda: turn(answer=lambda text: reply(text) + b"\n"),
     "two-bytes-of-length": lambda: turn(
-        lambda conn: number(exactly(conn, 2)), lambda text: turned(text)[2:]
+        lambda conn: number(exactly(conn, 2)), lambda text: reply(text)[2:]
     ),
     "no-answer-to-nothing": lambda: turn(
-        answer=lambda text: text and turned(text)
+        answer=lambda text: text and reply(text)
     ),
     "closes-after-one": lambda: one_after_the_other(
-        lambda conn: conn.sendall(turned(exactly(conn, number(exactly(conn, 4)))))
+        lambda conn: conn.sendall(reply(exactly(conn, number(exactly(conn, 4)))))
     ),
     "refuses-when-all-has-come": lambda: turn(refuse=refused_when_all_has_come),
     "refuses-and-stays": lambda: turn(refuse=refused_and_waited_for),
