@@ -208,12 +208,16 @@ fn typed(who: &str, event: &Event) -> Option<Event> {
     if call != "read(0)" || result.is_empty() {
         return None;
     }
-    let line = result
-        .split_once("(\"")
-        .and_then(|(_, text)| text.strip_suffix("\")")?.strip_suffix("\\n"));
+    let line = result.split_once("(\"").and_then(|(_, text)| {
+        // What is long, strace cuts.
+        let long = || Some(format!("{}...", text.strip_suffix("\"...)")?));
+        let whole = text.strip_suffix("\\n\")").map(str::to_owned);
+        whole.or_else(long)
+    });
+    let line = line.as_deref().unwrap_or("Ctrl-D");
     Some(Event::Happens {
         who: who.to_owned(),
-        what: format!("the person types {}", line.unwrap_or("Ctrl-D")),
+        what: format!("the person types {line}"),
     })
 }
 

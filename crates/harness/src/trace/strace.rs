@@ -49,7 +49,7 @@ pub fn command(program: &Path, dir: &Path, name: &str) -> Command {
             "-ttt",
             "-T",
             "-s",
-            "200",
+            "30",
             "-e",
             "signal=kill",
         ])
