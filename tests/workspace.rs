@@ -175,7 +175,8 @@ fn each_header_has_its_five_parts_in_order() {
             );
             for part in ["Chapter", "Test"] {
                 let prefix = format!("//! {part}: ");
-                let path = header.iter().find_map(|l| l.strip_prefix(&prefix));
+                let line = header.iter().find_map(|l| l.strip_prefix(&prefix));
+                let path = line.unwrap_or_default().split(',').next();
                 read(path.unwrap_or_default());
             }
         }

@@ -21,7 +21,7 @@
 //!
 //! Builds on: nothing
 //! Chapter: docs/01-single-client.md
-//! Test: tests/01-single-client.rs
+//! Test: tests/01-single-client.rs, and its row in tests/servers.rs
 
 use std::io::{self, BufRead, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -17,7 +17,7 @@
 //!
 //! Builds on: 01-single-client
 //! Chapter: docs/02-reuse-addr.md
-//! Test: tests/02-reuse-addr.rs
+//! Test: tests/02-reuse-addr.rs, and its row in tests/servers.rs
 
 use std::io::{self, BufRead, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

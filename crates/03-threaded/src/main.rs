@@ -20,7 +20,7 @@
 //!
 //! Builds on: 01-single-client
 //! Chapter: docs/03-threaded.md
-//! Test: tests/03-threaded.rs
+//! Test: tests/03-threaded.rs, and its row in tests/servers.rs
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -22,7 +22,7 @@
 //!
 //! Builds on: 03-threaded
 //! Chapter: docs/04-thread-pool.md
-//! Test: tests/04-thread-pool.rs
+//! Test: tests/04-thread-pool.rs, and its row in tests/servers.rs
 
 mod pool;
 

@@ -19,7 +19,7 @@
 //!
 //! Builds on: 01-single-client
 //! Chapter: docs/05-udp.md
-//! Test: tests/05-udp.rs
+//! Test: tests/05-udp.rs, and its row in tests/servers.rs
 
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;

@@ -29,7 +29,7 @@
 //!
 //! Builds on: 03-threaded
 //! Chapter: docs/06-socketserver.md
-//! Test: tests/06-socketserver.rs
+//! Test: tests/06-socketserver.rs, and its row in tests/servers.rs
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};

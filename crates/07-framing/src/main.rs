@@ -16,7 +16,7 @@
 //!
 //! Builds on: 03-threaded
 //! Chapter: docs/07-framing.md
-//! Test: tests/07-framing.rs
+//! Test: tests/07-framing.rs, and its row in tests/servers.rs
 
 mod lines;
 
