@@ -41,10 +41,10 @@ pub trait Handler<Request>: Send + Sync + 'static {
 }
 // ANCHOR_END: handler
 
-/// A server. Dropped, it closes its listener, then waits for those it serves:
-/// the order of the fields. A UDP socket is closed with the last datagram
-/// served.
+/// A server. Dropped, it closes its listener, then waits for those it serves.
+/// A UDP socket is closed with the last datagram served.
 pub struct Server<T, P, H> {
+    // Fields are dropped in their order: these two may not be exchanged.
     transport: T,
     process: P,
     handler: Arc<H>,
@@ -87,10 +87,10 @@ impl<T: Transport, P: ProcessRequest, H: Handler<T::Request>> Server<T, P, H> {
     // ANCHOR: serve
     /// Serves requests until it is shut down; none if it was before.
     pub fn serve_forever(&mut self) {
-        while !self.waker.is_requested() {
+        while !self.waker.is_shutdown_requested() {
             match self.transport.get_request() {
                 // It may be no request that woke it, but `shutdown`.
-                Ok(_) if self.waker.is_requested() => {}
+                Ok(_) if self.waker.is_shutdown_requested() => {}
                 Ok((request, peer)) => self.serve(request, peer),
                 Err(error) => {
                     let text = "cannot get a request, trying again";
@@ -108,6 +108,7 @@ impl<T: Transport, P: ProcessRequest, H: Handler<T::Request>> Server<T, P, H> {
         let job = Box::new(move || {
             run_reporting(&*handler, peer, || handler.handle(request, peer));
         });
+        // Reported as well: that there was no thread for the job.
         let process = || self.process.process_request(job);
         run_reporting(&*self.handler, peer, process);
     }
@@ -134,9 +135,10 @@ fn catch_panic<T>(code: impl FnOnce() -> T) -> Option<T> {
 }
 
 // ANCHOR: waker
-/// Stops its server, from any thread, at any time, any number of times.
+/// Stops its server by waking it: from any thread, at any time, any number of
+/// times.
 pub struct Waker {
-    requested: AtomicBool,
+    shutdown_requested: AtomicBool,
     socket: Socket,
     server: SockAddr,
 }
@@ -156,7 +158,7 @@ impl Waker {
         // stops its own server would wait for itself.
         socket.set_nonblocking(true)?;
         Ok(Self {
-            requested: AtomicBool::new(false),
+            shutdown_requested: AtomicBool::new(false),
             socket,
             server: server.into(),
         })
@@ -166,15 +168,15 @@ impl Waker {
     /// to wait, join the thread that runs `serve_forever`.
     pub fn shutdown(&self) {
         // First: the server looks at it as soon as it is awake.
-        self.requested.store(true, Ordering::SeqCst);
+        self.shutdown_requested.store(true, Ordering::SeqCst);
         // Self-connect: the server gets a client, or an empty datagram. If it
         // fails, there was something to wake the server already.
         let _ = self.socket.connect(&self.server);
         let _ = self.socket.send(&[]);
     }
 
-    fn is_requested(&self) -> bool {
-        self.requested.load(Ordering::SeqCst)
+    fn is_shutdown_requested(&self) -> bool {
+        self.shutdown_requested.load(Ordering::SeqCst)
     }
 }
 // ANCHOR_END: waker
