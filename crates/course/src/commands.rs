@@ -1,19 +1,24 @@
 //! What each command does.
 
 use std::ffi::OsString;
-use std::fs;
-use std::io::{IsTerminal, stderr, stdout};
+use std::fs::{self, File};
+use std::io::{IsTerminal, Write, stderr, stdout};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
 use anstream::{eprintln, print, println};
 use anyhow::{Context, Result, bail};
-use course::{Build, BuildError, Exercise, Options, Target, build_and_check};
-use serde_json::json;
+use course::grade::{self, Grades, Sandbox, Workshop};
+use course::{
+    Build, BuildError, Exercise, Options, Results, Target, build_and_check,
+};
+use textwrap::core::display_width;
 
 /// How often the watched files are looked at. Events of the file system would
 /// be faster, but do not come from network file systems.
@@ -22,6 +27,8 @@ const LOOK: Duration = Duration::from_millis(300);
 const INTERRUPTED: i32 = 130;
 /// The exit code of a check that says nothing about the program.
 const NOT_CHECKED: u8 = 3;
+/// What the table of a class shows of a name, in columns.
+const WIDEST_NAME: usize = 24;
 
 pub fn list() -> Result<ExitCode> {
     stop_on_ctrl_c(INTERRUPTED)?;
@@ -237,62 +244,136 @@ pub fn demo(
     Ok(ExitCode::SUCCESS)
 }
 
-pub fn report(markdown: bool, options: Options) -> Result<ExitCode> {
+pub fn report(
+    names: &[String],
+    markdown: bool,
+    output: Option<&Path>,
+    name: Option<String>,
+    options: Options,
+) -> Result<ExitCode> {
     stop_on_ctrl_c(INTERRUPTED)?;
-    let exercises = course::exercises()?;
-    let builds: Vec<_> = exercises
-        .iter()
-        .map(|exercise| build_and_check(exercise, options, false))
-        .collect();
-    let all = || exercises.iter().zip(&builds);
-    let score = builds.iter().filter(|build| build.passes()).count();
-    let plain = |build: &Build| {
-        let text = course::summary(build);
-        anstream::adapter::strip_str(&text).to_string()
-    };
-    if markdown {
-        println!("| exercise | result | |\n|---|---|---|");
-        for (exercise, build) in all() {
-            let result = if build.passes() { "pass" } else { "fail" };
-            let message = plain(build).replace('|', "\\|");
-            println!("| {} | {result} | {message} |", exercise.stem());
-        }
-        println!("\nScore: {score} of {}", exercises.len());
-        return Ok(ExitCode::SUCCESS);
+    let mut exercises = course::exercises()?;
+    if !names.is_empty() {
+        let found = names.iter().map(|name| course::find(name));
+        exercises = found.collect::<Result<_>>()?;
     }
-    let tests: Vec<_> = all()
-        .map(|(exercise, build)| {
-            let (status, message, output) = match build {
-                Build::Failed(error) => {
-                    ("error", Some(plain(build)), Some(error.to_string()))
-                }
-                Build::Checked(_) if build.passes() => ("pass", None, None),
-                Build::Checked(_) => {
-                    let shown = course::show(exercise, build);
-                    let shown = anstream::adapter::strip_str(&shown);
-                    ("fail", Some(plain(build)), Some(shown.to_string()))
-                }
-            };
-            json!({
-                "name": exercise.stem(),
-                "status": status,
-                "message": message,
-                "output": output,
-            })
-        })
-        .collect();
-    let all_pass = score == exercises.len();
-    let report = json!({
-        "version": 2,
-        "status": if all_pass { "pass" } else { "fail" },
-        "message": null,
-        "tests": tests,
-        "score": score,
-        "max_score": exercises.len(),
-        "seed": options.seed,
-    });
-    println!("{report:#}");
+    let file = output.map(create).transpose()?;
+    let results = Results::of(exercises, options, name);
+    let text = match markdown {
+        true => results.markdown(),
+        false => format!("{:#}\n", results.json()),
+    };
+    match file {
+        Some(mut file) => file.write_all(text.as_bytes())?,
+        None => print!("{text}"),
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A file that can be written: what takes minutes should not find out at the
+/// end that it cannot.
+fn create(path: &Path) -> Result<File> {
+    File::create(path)
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Where the grades go, beside the screen.
+pub struct Outputs {
+    pub csv: Option<PathBuf>,
+    pub json: Option<PathBuf>,
+}
+
+pub fn grade(
+    folder: &Path,
+    sandbox: Sandbox,
+    allow_root: bool,
+    outputs: &Outputs,
+    limit: Duration,
+    options: Options,
+) -> Result<ExitCode> {
+    #[cfg(unix)]
+    if rustix::process::geteuid().is_root() && !allow_root {
+        bail!(
+            "this would run the programs of strangers as root; be another user, \
+             or add --allow-root"
+        );
+    }
+    #[cfg(not(unix))]
+    let _ = allow_root;
+    let exercises = course::exercises()?;
+    let stems: Vec<_> = exercises.iter().map(|e| e.stem().to_owned()).collect();
+    let hand_ins = grade::hand_ins(folder, &stems)?;
+    if hand_ins.is_empty() {
+        bail!("there is nothing in {}", folder.display());
+    }
+    let csv = outputs.csv.as_deref().map(create).transpose()?;
+    let json = outputs.json.as_deref().map(create).transpose()?;
+
+    let stopped = Arc::new(AtomicBool::new(false));
+    let interrupted = ctrl_c()?;
+    let stop = Arc::clone(&stopped);
+    thread::spawn(move || {
+        while interrupted.recv().is_ok() {
+            stop.store(true, Ordering::Relaxed);
+            harness::kill_all_groups();
+        }
+    });
+
+    eprintln!("{}\n", textwrap::fill(sandbox.limits(), 79));
+    eprintln!("Building the checker for the class ...\n");
+    let shop = Workshop::new(sandbox, &stems, options, limit)?;
+    let names = hand_ins.keys().map(|name| display_width(name));
+    let width = names.max().unwrap_or(0).clamp(7, WIDEST_NAME);
+    println!("{}", grade::heading(width, &stems));
+    let mut all = Vec::new();
+    for (student, hand_in) in hand_ins {
+        let graded = stems.iter().map(|stem| {
+            let stub = hand_in.stubs.get(stem);
+            stub.map(|stub| shop.grade(stem, stub)).transpose()
+        });
+        let grades = Grades {
+            tests: graded.collect::<Result<_>>()?,
+            spare: hand_in.spare,
+            student,
+        };
+        if stopped.load(Ordering::Relaxed) {
+            eprintln!("Stopped; the rest was not graded.");
+            break;
+        }
+        println!("{}", grades.row(width));
+        all.push(grades);
+    }
+    let most_made = grade::most_made(&all, &stems);
+    if !most_made.is_empty() {
+        println!("\nHow often what went wrong:");
+    }
+    for (count, what) in most_made {
+        println!("{count:5}  {what}");
+    }
+    if all.iter().any(|grades| !grades.spare.is_empty()) {
+        println!("\nSpare files, not looked at:");
+    }
+    for Grades { student, spare, .. } in &all {
+        match spare.as_slice() {
+            [] => {}
+            few @ ([_] | [_, _] | [_, _, _]) => {
+                println!("  {student}: {}", few.join(", "));
+            }
+            [a, b, rest @ ..] => {
+                println!("  {student}: {a}, {b} and {} more", rest.len());
+            }
+        }
+    }
+    if let Some(mut file) = csv {
+        file.write_all(grade::csv(&all, &stems).as_bytes())?;
+    }
+    if let Some(mut file) = json {
+        writeln!(file, "{:#}", grade::json(&all, &stems, options))?;
+    }
+    Ok(match stopped.load(Ordering::Relaxed) {
+        true => ExitCode::FAILURE,
+        false => ExitCode::SUCCESS,
+    })
 }
 
 /// Runs the `book` package: linking mdBook here would make the first check

@@ -8,8 +8,10 @@
 mod check;
 mod diagnosis;
 mod exercise;
+pub mod grade;
 mod mistake;
 mod page;
+mod report;
 mod scripts;
 mod show;
 
@@ -21,4 +23,5 @@ pub use exercise::{
 pub use harness::BuildError;
 pub use mistake::{Mistake, write_mistakes};
 pub use page::{Section, section};
+pub use report::Results;
 pub use show::{show, state, summary};

@@ -4,12 +4,14 @@ mod commands;
 
 use std::ffi::OsString;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anstream::eprintln;
 use clap::{Args, Parser, Subcommand};
 use course::Options;
+use course::grade::Sandbox;
 
 /// The exercises of the course, checked.
 ///
@@ -52,12 +54,25 @@ enum Action {
     },
     /// Check all exercises; print JSON in Exercism's results format
     Report {
+        /// These exercises only, by their numbers or names
+        exercises: Vec<String>,
         /// Print a table for people instead
         #[arg(long)]
         markdown: bool,
+        /// Write it to this file, in UTF-8
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+        /// Say in it whose it is
+        #[arg(long, value_name = "WHO")]
+        name: Option<String>,
         #[command(flatten)]
         how: How,
     },
+    /// Build and check what a class has handed in, in a sandbox
+    ///
+    /// FOLDER holds a folder for each student, or files with names such as
+    /// anna_03-threaded.rs. Only files named as the stubs are taken.
+    Grade(Graded),
     /// Build the book and open it, or say where it is
     Book,
     /// Write the programs of the mistakes to where Cargo finds them
@@ -91,6 +106,43 @@ struct Watched {
     /// Check this program instead; HOST:PORT is added behind it
     #[arg(last = true)]
     command: Vec<OsString>,
+}
+
+#[derive(Args)]
+struct Graded {
+    /// What was handed in
+    folder: PathBuf,
+    /// Write a line for each student to this file
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
+    /// Write all results to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Let podman make the sandbox from this image, which has Rust in it
+    #[arg(long, conflicts_with = "no_sandbox")]
+    image: Option<String>,
+    /// Use no sandbox: only in a virtual machine that you throw away
+    #[arg(long)]
+    no_sandbox: bool,
+    /// Do it, though you are root
+    #[arg(long)]
+    allow_root: bool,
+    /// How long the build and check of one file may take
+    #[arg(long, value_name = "SECONDS", default_value = "120",
+          value_parser = seconds)]
+    limit: Duration,
+    #[command(flatten)]
+    how: How,
+}
+
+impl Graded {
+    fn sandbox(&self) -> Sandbox {
+        match &self.image {
+            Some(image) => Sandbox::Podman(image.clone()),
+            None if self.no_sandbox => Sandbox::None,
+            None => Sandbox::Unshare,
+        }
+    }
 }
 
 #[derive(Args, Clone, Copy)]
@@ -149,9 +201,30 @@ fn main() -> ExitCode {
         Some(Action::Demo { exercise, id, how }) => {
             commands::demo(&exercise, id.as_deref(), how.options())
         }
-        Some(Action::Report { markdown, how }) => {
-            commands::report(markdown, how.options())
-        }
+        Some(Action::Report {
+            exercises,
+            markdown,
+            output,
+            name,
+            how,
+        }) => commands::report(
+            &exercises,
+            markdown,
+            output.as_deref(),
+            name,
+            how.options(),
+        ),
+        Some(Action::Grade(graded)) => commands::grade(
+            &graded.folder,
+            graded.sandbox(),
+            graded.allow_root,
+            &commands::Outputs {
+                csv: graded.csv.clone(),
+                json: graded.json.clone(),
+            },
+            graded.limit,
+            graded.how.options(),
+        ),
         Some(Action::Book) => commands::book(),
         Some(Action::Mistakes) => {
             course::write_mistakes().map(|()| ExitCode::SUCCESS)

@@ -1,9 +1,14 @@
 //! A program and all that it starts, so that none of it outlives the test.
 
 use std::collections::BTreeSet;
+#[cfg(unix)]
+use std::env;
+use std::ffi::OsStr;
+#[cfg(unix)]
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::proc;
@@ -67,6 +72,57 @@ pub(crate) fn prepare(command: &mut Command) -> String {
     #[cfg(unix)]
     std::os::unix::process::CommandExt::process_group(command, 0);
     mark
+}
+
+/// `command`, so that the kernel kills it should this process be killed and
+/// have no time to: by setpriv(1), where it can do that.
+pub(crate) fn tied(command: Command) -> Command {
+    static WORKS: LazyLock<bool> = LazyLock::new(|| {
+        let tried = tie(Command::new("true")).output();
+        cfg!(target_os = "linux") && tried.is_ok_and(|o| o.status.success())
+    });
+    // A program that cannot be started is to say so itself.
+    if is_executable(command.get_program()) && *WORKS {
+        tie(command)
+    } else {
+        command
+    }
+}
+
+fn tie(command: Command) -> Command {
+    let mut tied = Command::new("setpriv");
+    tied.args(["--pdeathsig", "KILL", "--"])
+        .arg(command.get_program())
+        .args(command.get_args());
+    for (key, value) in command.get_envs() {
+        match value {
+            Some(value) => tied.env(key, value),
+            None => tied.env_remove(key),
+        };
+    }
+    if let Some(folder) = command.get_current_dir() {
+        tied.current_dir(folder);
+    }
+    tied
+}
+
+#[cfg(unix)]
+fn is_executable(program: &OsStr) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    let is_one = |path: PathBuf| {
+        let data = path.metadata();
+        data.is_ok_and(|d| d.is_file() && d.permissions().mode() & 0o111 != 0)
+    };
+    if Path::new(program).components().count() > 1 {
+        return is_one(program.into());
+    }
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).any(|folder| is_one(folder.join(program)))
+}
+
+#[cfg(not(unix))]
+fn is_executable(_: &OsStr) -> bool {
+    false
 }
 
 impl Group {

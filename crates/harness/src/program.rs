@@ -104,7 +104,17 @@ impl Program {
     pub(crate) fn start(
         lab: &Lab,
         name: &str,
+        command: Command,
+    ) -> Result<Self> {
+        let shown = command_line(&command);
+        Self::start_as(lab, name, command, shown)
+    }
+
+    fn start_as(
+        lab: &Lab,
+        name: &str,
         mut command: Command,
+        shown: String,
     ) -> Result<Self> {
         if !command.get_envs().any(|(name, _)| name == "RUST_BACKTRACE") {
             command.env_remove("RUST_BACKTRACE");
@@ -113,7 +123,6 @@ impl Program {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        let shown = command_line(&command);
         let child = SharedChild::spawn(&mut command)
             .map_err(|e| lab.failure(name, format!("start {shown}"), e))?;
         lab.timeline.add(name, What::Started(shown));
@@ -142,10 +151,12 @@ impl Program {
     pub(crate) fn start_in_group(
         lab: &Lab,
         name: &str,
-        mut command: Command,
+        command: Command,
     ) -> Result<Self> {
+        let shown = command_line(&command);
+        let mut command = group::tied(command);
         let mark = group::prepare(&mut command);
-        let mut program = Self::start(lab, name, command)?;
+        let mut program = Self::start_as(lab, name, command, shown)?;
         program.group = Some(Group::register(program.id(), mark));
         Ok(program)
     }

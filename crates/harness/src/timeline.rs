@@ -74,6 +74,19 @@ impl From<&[u8]> for Excerpt {
     }
 }
 
+impl Excerpt {
+    /// What is kept of the message, as it came.
+    pub fn text(&self) -> String {
+        let start = String::from_utf8_lossy(&self.start);
+        let dots = if self.length > self.start.len() {
+            "..."
+        } else {
+            ""
+        };
+        format!("{start}{dots}")
+    }
+}
+
 impl fmt::Display for Excerpt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "\"{}\"", escape(&self.start))?;
