@@ -1013,34 +1013,6 @@ fn the_list_names_each_exercise_and_the_next_step() {
     assert!(text.contains("Next: ") || text.contains("All exercises pass"));
 }
 
-#[test]
-fn the_report_is_json_in_exercisms_format_and_a_table() {
-    let made = course()
-        .args(["report", "--timeout", "1"])
-        .assert()
-        .success();
-    let report: serde_json::Value =
-        serde_json::from_slice(&made.get_output().stdout).unwrap();
-    assert_eq!(report["version"], 2);
-    assert!(["pass", "fail"].contains(&report["status"].as_str().unwrap()));
-    assert_eq!(report["max_score"], all().len());
-    let tests = report["tests"].as_array().unwrap();
-    let passes = tests.iter().filter(|t| t["status"] == "pass").count();
-    assert_eq!(report["score"], passes);
-    for (exercise, test) in all().iter().zip(tests) {
-        assert_eq!(test["name"], exercise.stem());
-        if exercise.is_untouched() && test["status"] == "fail" {
-            let message = test["message"].as_str().unwrap();
-            assert!(message.starts_with("still-to-do: "), "{message}");
-        }
-    }
-    course()
-        .args(["report", "--markdown", "--timeout", "1"])
-        .assert()
-        .success()
-        .stdout(contains("| 03-threaded | ").and(contains("Score: ")));
-}
-
 #[cfg(unix)]
 #[test]
 fn ctrl_c_ends_a_watch_and_what_it_checks() -> Result {
@@ -1073,6 +1045,22 @@ fn ctrl_c_ends_a_watch_and_what_it_checks() -> Result {
     watch.expect_exit(0)?;
     let _ = fs::remove_dir_all(&folder);
     Ok(())
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+#[ignore = "needs setpriv"]
+fn a_checked_program_ends_with_a_checker_that_is_killed() -> Result {
+    let lab = Lab::new();
+    let hostile = path("hostile");
+    let program = hostile.to_str().unwrap();
+    let args = ["check", "3", "--timeout", "19", "--", program, "sleeps"];
+    let mut check = lab.start("check", cargo_bin!("course"), &args)?;
+    let child = || child_with("sleeps", program);
+    lab.wait_until("start the program", || child().is_some())?;
+    // SIGKILL: nothing of its own can see to the program.
+    check.kill()?;
+    lab.wait_until("end the program", || child().is_none())
 }
 
 #[cfg(unix)]

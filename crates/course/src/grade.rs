@@ -515,8 +515,8 @@ impl Grades {
             let text = |key: &str| test[key].as_str().unwrap_or_default();
             let message = text("message");
             let id = message.split([':', '\n']).next().unwrap_or_default();
-            let is_id = id.chars().all(|c| c == '-' || c.is_ascii_lowercase());
-            let id = if is_id { id } else { "unknown" };
+            let is_id = |c: char| "- ".contains(c) || c.is_ascii_lowercase();
+            let id = if id.chars().all(is_id) { id } else { "unknown" };
             (text("status").to_owned(), id.to_owned())
         })
     }
