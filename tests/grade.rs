@@ -18,9 +18,9 @@ fn course() -> assert_cmd::Command {
     assert_cmd::Command::new(cargo_bin!("course"))
 }
 
+/// A hand-out may have fewer exercises.
 fn stems() -> Vec<String> {
-    let all = exercises().unwrap();
-    all.iter().map(|e| e.stem().to_owned()).collect()
+    names(&["03-threaded", "05-udp"])
 }
 
 fn read_json(path: &Path) -> Value {
@@ -62,7 +62,7 @@ fn a_report_says_whose_it_is_and_where_and_when_it_was_made() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("report.json");
     course()
-        .args(["report", "3", "05-udp", "--timeout", "1", "--name", "Zoë"])
+        .args(["report", "1", "--timeout", "1", "--name", "Zoë"])
         .arg("--output")
         .arg(&file)
         .assert()
@@ -72,7 +72,7 @@ fn a_report_says_whose_it_is_and_where_and_when_it_was_made() {
     assert_eq!(report["name"], "Zoë");
     let tests = report["tests"].as_array().unwrap();
     let names: Vec<_> = tests.iter().map(|test| &test["name"]).collect();
-    assert_eq!(names, ["03-threaded", "05-udp"]);
+    assert_eq!(names, ["01-single-client"]);
     let made = &report["made"];
     assert_eq!(made["course"], env!("CARGO_PKG_VERSION"));
     for (key, part) in [
@@ -88,11 +88,11 @@ fn a_report_says_whose_it_is_and_where_and_when_it_was_made() {
     assert!(commit.chars().all(|c| c.is_ascii_hexdigit()), "{commit}");
 
     course()
-        .args(["report", "3", "--markdown", "--timeout", "1"])
+        .args(["report", "1", "--markdown", "--timeout", "1"])
         .args(["--name", "Zoë"])
         .assert()
         .success()
-        .stdout(contains("| 03-threaded | ").and(contains("\nZoë: ")));
+        .stdout(contains("| 01-single-client | ").and(contains("\nZoë: ")));
     course()
         .args(["report", "--output"])
         .arg(folder.path().join("no/such/folder"))
@@ -355,4 +355,107 @@ fn a_class_is_graded_in_a_sandbox_and_survived() {
             .into_iter()
             .any(|n| n.to_string_lossy().contains("grade-"))
     );
+}
+
+// What is handed out.
+
+/// The lines of the page for teachers behind `<!-- hand-out: NAME -->`.
+fn recipe(name: &str) -> String {
+    let page = harness::root().join("docs/for-teachers.md");
+    let page = fs::read_to_string(page).unwrap();
+    let mark = format!("<!-- hand-out: {name} -->\n```sh\n");
+    let (_, lines) = page.split_once(&mark).expect("no such recipe");
+    lines.split("```").next().unwrap().to_owned()
+}
+
+/// What is in Git's list of this checkout, as a repository of its own.
+fn clone() -> TempDir {
+    let clone = TempDir::new().unwrap();
+    let root = harness::root();
+    let git = |folder: &Path, words: &[&str]| {
+        let mut git = assert_cmd::Command::new("git");
+        git.current_dir(folder).args(words).assert().success()
+    };
+    let files = git(
+        root,
+        &[
+            "ls-files",
+            "-z",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+            "--deduplicate",
+        ],
+    );
+    let files = String::from_utf8(files.get_output().stdout.clone()).unwrap();
+    let is_there = |file: &&str| root.join(file).is_file();
+    for file in files.split('\0').filter(is_there) {
+        let to = clone.path().join(file);
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::copy(root.join(file), to).unwrap();
+    }
+    git(clone.path(), &["init", "--quiet"]);
+    git(clone.path(), &["add", "--all"]);
+    clone
+}
+
+#[test]
+#[ignore = "needs git, and takes minutes"]
+fn a_hand_out_builds_checks_and_tests_clean() {
+    if !harness::root().join("crates/exercises/examples").is_dir() {
+        eprintln!("not tried: this is a hand-out");
+        return;
+    }
+    let hand_outs: [(&[&str], usize); 2] = [
+        (
+            &["without solutions", "on GitHub"],
+            exercises().unwrap().len(),
+        ),
+        (&["without solutions", "first exercises"], 3),
+    ];
+    for (recipes, count) in hand_outs {
+        let clone = clone();
+        let run = |program: &str, words: &[&str]| {
+            let mut command = assert_cmd::Command::new(program);
+            let target = harness::root().join("target/hand-out");
+            command
+                .current_dir(clone.path())
+                .args(words)
+                .env("CARGO_TARGET_DIR", target)
+                .assert()
+                .success()
+        };
+        for recipe in recipes.iter().map(|name| self::recipe(name)) {
+            run("sh", &["-ec", &recipe]);
+        }
+        run(env!("CARGO"), &["check", "--workspace", "--all-targets"])
+            .stderr(contains("warning").not());
+        run(env!("CARGO"), &["course"]).stdout(contains("to do").count(count));
+        run(
+            env!("CARGO"),
+            &["test", "-p", "book", "-p", "course", "-p", "harness"],
+        )
+        .stderr(contains("warning").not());
+    }
+}
+
+#[test]
+fn the_workflow_for_students_checks_each_exercise() {
+    let workflow = harness::root().join("docs/classroom.yml");
+    let workflow = fs::read_to_string(workflow).unwrap();
+    for exercise in exercises().unwrap() {
+        let n = exercise.number().unwrap();
+        for line in [
+            format!("- id: exercise_{n}\n"),
+            format!("command: cargo course check {n}\n"),
+            format!(
+                "EXERCISE_{n}_RESULTS: ${{{{ steps.exercise_{n}.outputs.result \
+                 }}}}\n"
+            ),
+        ] {
+            assert!(workflow.contains(&line), "docs/classroom.yml: {line}");
+        }
+        let runners = workflow.lines().last().unwrap();
+        assert!(runners.contains(&format!("exercise_{n}")), "{runners}");
+    }
 }

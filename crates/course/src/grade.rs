@@ -233,10 +233,13 @@ impl Workshop {
             let stub = course.join(STUBS).join(format!("{stem}.rs"));
             fs::write(stub, "fn main() {}\n")?;
         }
-        let build = ["build", "--quiet", "-p", "course", "-p", "exercises"];
-        shop.run(&["cargo"], &build, FIRST_BUILD)
-            .map_err(anyhow::Error::msg)
-            .context("cannot build the checker for the class")?;
+        // One by one: together they would get features that one alone has not.
+        for package in ["course", "exercises"] {
+            let build = ["build", "--quiet", "--package", package];
+            shop.run(&["cargo"], &build, FIRST_BUILD)
+                .map_err(anyhow::Error::msg)
+                .context("cannot build the checker for the class")?;
+        }
         fs::remove_dir_all(course.join(STUBS))?;
         fs::rename(course, shop.folder.path().join("clean"))?;
         Ok(shop)
