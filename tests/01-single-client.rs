@@ -670,7 +670,7 @@ fn a_client_without_a_server_is_told_to_start_one() -> Outcome {
 
 #[test]
 fn what_is_not_a_servers_address_is_refused_with_an_example() -> Result {
-    for addr in ["", "localhost", "127.0.0.1", "127.0.0.1:99999", "::1", ":1"] {
+    for addr in harness::bad_addresses() {
         let said = Lab::new().refusal(client_path(), &[addr])?;
         let hint = "; give HOST:PORT, such as 127.0.0.1:9006, ";
         assert!(said.contains(hint), "{said}");

@@ -862,7 +862,7 @@ fn an_answer_that_is_not_utf8_is_shown_with_a_replacement() -> Result {
 
 #[test]
 fn what_is_not_a_servers_address_is_refused_with_an_example() -> Result {
-    for addr in ["", "nonsense", "127.0.0.1", "127.0.0.1:99999", "::1", ":1"] {
+    for addr in harness::bad_addresses() {
         let said = Lab::new().refusal(client_path(), &[addr])?;
         assert!(said.contains("such as 127.0.0.1:"), "{said}");
     }

@@ -50,7 +50,7 @@ pub use lab::Lab;
 pub use listener::Listener;
 pub use peer::Peer;
 pub use program::{Ending, Program, takes_ctrl_c};
-pub use server::{bytes, can_open, has_ipv6, joined, lines};
+pub use server::{bad_addresses, bytes, can_open, has_ipv6, joined, lines};
 pub use timeline::{Event, Timeline, What, quote};
 pub use transcript::Transcript;
 pub use udp::{UdpPeer, UdpServer};

@@ -159,6 +159,14 @@ pub fn can_open(count: usize) -> bool {
     able
 }
 
+/// What no program takes for `HOST:PORT`. An empty host is this machine on
+/// Windows, and nothing elsewhere.
+pub fn bad_addresses() -> impl Iterator<Item = &'static str> {
+    let bad = ["", "nonsense", "127.0.0.1", "127.0.0.1:99999", "::1", ":1"];
+    bad.into_iter()
+        .filter(|&bad| cfg!(not(windows)) || bad != ":1")
+}
+
 /// True if this machine has IPv6 on its loopback; says so if it has not.
 pub fn has_ipv6() -> bool {
     let has_ipv6 = UdpSocket::bind("[::1]:0").is_ok();
