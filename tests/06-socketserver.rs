@@ -13,9 +13,9 @@ use std::thread;
 use std::time::Duration;
 
 use assert_cmd::cargo::cargo_bin;
-use harness::{Lab, Peer, Program, Result, Transcript, UdpPeer, root};
 #[cfg(target_os = "linux")]
-use harness::{proc, strace};
+use harness::strace;
+use harness::{Lab, Peer, Program, Result, Transcript, UdpPeer, proc, root};
 use socket2::{Domain, Socket, Type};
 use socketserver::{
     Datagram, Handler, Job, ProcessRequest, Sequential, Server, Tcp,
@@ -614,9 +614,9 @@ fn waits_for_a_request(server: &Program) -> bool {
 #[test]
 fn shutdown_reaches_a_server_on_every_kind_of_address() -> Result {
     let addrs = ["127.0.0.1:0", "0.0.0.0:0", "[::]:0", "[::1]:0"];
-    let mut addrs: Vec<_> = addrs.map(str::to_owned).into();
+    let addrs = addrs.into_iter().map(str::to_owned);
     #[cfg(target_os = "linux")]
-    addrs.extend(link_local_addr().map(|addr| addr.to_string()));
+    let addrs = addrs.chain(link_local_addr().map(|addr| addr.to_string()));
     for addr in addrs {
         if addr.starts_with('[') && !harness::has_ipv6() {
             continue;

@@ -943,6 +943,13 @@ fn named_test_problems(
         };
         let fault = match read(&file) {
             None => format!("`{span}`: there is no {file}"),
+            // A hand-out is without the proof of the checker.
+            Some(source)
+                if file == "tests/exercises.rs"
+                    && !source.contains("#[test]") =>
+            {
+                continue;
+            }
             Some(source) if !has_test(&source, name) => {
                 format!("`{span}`: {file} has no #[test] `{name}`")
             }

@@ -970,7 +970,7 @@ fn without_a_terminal_there_is_no_colour() {
 
 #[test]
 fn help_says_what_each_command_does() {
-    for command in ["check", "watch", "demo", "report", "book"] {
+    for command in ["check", "watch", "demo", "report", "grade", "book"] {
         course()
             .arg("--help")
             .assert()
