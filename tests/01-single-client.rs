@@ -154,6 +154,7 @@ fn a_killed_client_reads_as_closed_or_resets_if_bytes_were_unread() -> Result {
     scene.check()
 }
 
+#[cfg(target_os = "linux")]
 const CABLE: &str = r#"
     "$1" 127.0.0.1:9006 &
     read -r next

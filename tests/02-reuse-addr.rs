@@ -6,9 +6,8 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
-use std::time::Duration;
 #[cfg(target_os = "linux")]
-use std::{fs, process::Command};
+use std::{fs, process::Command, time::Duration};
 
 use assert_cmd::cargo::cargo_bin;
 use harness::{Lab, Peer, Program, Result};

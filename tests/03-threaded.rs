@@ -1,15 +1,22 @@
 //! Lesson 03 does what its chapter says, with good clients and bad ones.
 
-use std::fs;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::Path;
-use std::process::Command;
-use std::time::Duration;
+#[cfg(target_os = "linux")]
+use std::{
+    fs,
+    io::{Read, Write},
+    net::TcpStream,
+    process::Command,
+    time::Duration,
+};
 
 use assert_cmd::cargo::cargo_bin;
-use harness::{Lab, Peer, Program, Result, Transcript, lines, proc, strace};
+use harness::{Lab, Program, Result, Transcript, strace};
+#[cfg(target_os = "linux")]
+use harness::{Peer, lines, proc};
 
+#[cfg(target_os = "linux")]
 const MIB: usize = 1 << 20;
 /// More than the kernel keeps for both directions of a connection together
 /// (measured: 8 MiB, give or take half a MiB).

@@ -59,6 +59,7 @@ fn number_of(name: &str) -> Option<i32> {
     Some(error.raw_os_error())
 }
 
+#[cfg(target_os = "linux")]
 const KEPT_ALIVE: &str = r#"
 import socket
 listener = socket.create_server(("127.0.0.1", 9006))
@@ -74,6 +75,7 @@ except OSError as error:
     print(error.strerror, flush=True)
 "#;
 
+#[cfg(target_os = "linux")]
 const CABLE: &str = r#"
     python3 -c "$1" &
     read -r next
