@@ -149,6 +149,7 @@ const SERVERS: &[Server] = &[
         answers: Lines,
         ..echo("07-framing", &[], MANY, KeepsThread)
     },
+    typed("08-dual-stack", &[]),
 ];
 
 const fn typed(lesson: &'static str, args: &'static [&'static str]) -> Server {

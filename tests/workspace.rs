@@ -301,15 +301,18 @@ const DATAGRAMS: &str = "05-udp/src/main.rs";
 const SOCKETSERVER: &str = "06-socketserver/src/main.rs";
 const FRAMING: &str = "07-framing/src/main.rs";
 const LINE_CLIENT: &str = "07-framing/src/bin/line-client.rs";
+const OPERATOR_8: &str = "08-dual-stack/src/main.rs";
+const DUAL_CLIENT: &str = "08-dual-stack/src/bin/dual-client.rs";
 
 /// What stands in several programs because each stands alone: the beginning
 /// of its first line, and the programs.
-const COPIES: [(&str, &[&str]); 11] = [
+const COPIES: [(&str, &[&str]); 13] = [
     (
         "const DEFAULT_ADDR: ",
         &[
             OPERATOR_1,
             OPERATOR_2,
+            OPERATOR_8,
             CLIENT,
             THREADED,
             POOL,
@@ -324,6 +327,7 @@ const COPIES: [(&str, &[&str]); 11] = [
         &[
             OPERATOR_1,
             OPERATOR_2,
+            OPERATOR_8,
             THREADED,
             POOL,
             DATAGRAMS,
@@ -336,6 +340,7 @@ const COPIES: [(&str, &[&str]); 11] = [
         &[
             OPERATOR_1,
             OPERATOR_2,
+            OPERATOR_8,
             CLIENT,
             THREADED,
             POOL,
@@ -345,18 +350,26 @@ const COPIES: [(&str, &[&str]); 11] = [
     ),
     (
         "const ACCEPT_PAUSE: ",
-        &[OPERATOR_1, OPERATOR_2, THREADED, POOL, FRAMING],
+        &[OPERATOR_1, OPERATOR_2, OPERATOR_8, THREADED, POOL, FRAMING],
     ),
     (
         "fn accept(",
-        &[OPERATOR_1, OPERATOR_2, THREADED, POOL, FRAMING],
+        &[OPERATOR_1, OPERATOR_2, OPERATOR_8, THREADED, POOL, FRAMING],
     ),
     ("fn echo(", &[THREADED, SOCKETSERVER]),
-    ("fn server_has_gone(", &[CLIENT, LINE_CLIENT]),
-    ("enum Closed ", &[OPERATOR_1, OPERATOR_2]),
-    ("fn converse(", &[OPERATOR_1, OPERATOR_2]),
-    ("fn show(", &[OPERATOR_1, OPERATOR_2, CLIENT]),
-    ("fn prompt(", &[OPERATOR_1, OPERATOR_2, CLIENT]),
+    ("fn server_has_gone(", &[CLIENT, LINE_CLIENT, DUAL_CLIENT]),
+    ("fn finish(", &[CLIENT, DUAL_CLIENT]),
+    ("fn converse(", &[CLIENT, DUAL_CLIENT]),
+    ("enum Closed ", &[OPERATOR_1, OPERATOR_2, OPERATOR_8]),
+    ("fn converse(", &[OPERATOR_1, OPERATOR_2, OPERATOR_8]),
+    (
+        "fn show(",
+        &[OPERATOR_1, OPERATOR_2, OPERATOR_8, CLIENT, DUAL_CLIENT],
+    ),
+    (
+        "fn prompt(",
+        &[OPERATOR_1, OPERATOR_2, OPERATOR_8, CLIENT, DUAL_CLIENT],
+    ),
 ];
 
 /// The text of an item, its documentation included.

@@ -112,7 +112,7 @@ impl Transcript {
 
 /// The text before, the address with its colon, and the text from the port on.
 fn next_address(text: &str) -> Option<(&str, &str, &str)> {
-    ["127.0.0.1:", "[::1]:"]
+    ["127.0.0.1:", "[::1]:", "[::]:"]
         .into_iter()
         .filter_map(|ip| text.find(ip).map(|at| (at, at + ip.len())))
         .min()
