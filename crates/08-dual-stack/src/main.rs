@@ -31,7 +31,6 @@ const HINT: &str = "give a free HOST:PORT of this machine, \
 const BUFFER_SIZE: usize = 1024;
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
-// ANCHOR: server_flow
 fn main() -> anyhow::Result<()> {
     let addr = env::args().nth(1).unwrap_or(DEFAULT_ADDR.into());
     let listener = listener::bind(&addr)
@@ -50,7 +49,6 @@ fn main() -> anyhow::Result<()> {
     println!("\ngoodbye");
     Ok(())
 }
-// ANCHOR_END: server_flow
 
 // ANCHOR: canonical
 /// An IPv4 client of an IPv6 listener: `[::ffff:192.0.2.7]` is 192.0.2.7.
