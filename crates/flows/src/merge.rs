@@ -113,6 +113,14 @@ impl Effect {
         }
     }
 
+    /// Whether the same client begins to connect here.
+    fn is_attempt(&self, of: &Effect) -> bool {
+        let Event::State { state, .. } = &self.event else {
+            return false;
+        };
+        state == "SYN-SENT" && self.client == of.client
+    }
+
     /// Whether the end sends it by itself, and not because of a packet.
     fn is_begun(&self) -> bool {
         let answers = ["SYN, ACK", "ICMP: port unreachable"];
@@ -125,8 +133,13 @@ impl Effect {
 /// after it. An end changes its state before it sends what begins or ends a
 /// connection, and after it has received such a packet, or the acknowledgement
 /// for its own. (Tracefs has a clock of its own, which can be wrong by some
-/// microseconds.)
-fn place(change: &Effect, packets: &[Effect]) -> Option<(usize, Place)> {
+/// microseconds.) A client that tries a second address sends a second SYN:
+/// `earlier` are the changes before this one.
+fn place(
+    change: &Effect,
+    earlier: &[Effect],
+    packets: &[Effect],
+) -> Option<(usize, Place)> {
     let Event::State { from, state, .. } = &change.event else {
         return None;
     };
@@ -145,7 +158,13 @@ fn place(change: &Effect, packets: &[Effect]) -> Option<(usize, Place)> {
         Some((find(false, find(true, 0, flag)? + 1, "ACK")?, Place::After))
     };
     match (from.as_str(), state.as_str()) {
-        (_, "SYN-SENT") => sent("SYN"),
+        (_, "SYN-SENT") => {
+            let attempts = earlier.iter().filter(|e| e.is_attempt(change));
+            let first = attempts.fold(Some(0), |first, _| {
+                find(true, first?, "SYN").map(|index| index + 1)
+            });
+            Some((find(true, first?, "SYN")?, Place::Before))
+        }
         ("SYN-SENT", "ESTABLISHED") => received("SYN"),
         (_, "SYN-RECEIVED" | "ESTABLISHED") => acknowledged("SYN"),
         (_, "FIN-WAIT-1" | "LAST-ACK") => sent("FIN"),
@@ -196,16 +215,17 @@ pub fn merge(
         packets_causes.push(cause_of(packet, cause, &causes)?);
     }
     let mut caused = Vec::new();
-    for change in changes {
-        let (cause, place) = match place(&change, &packets) {
+    for (index, change) in changes.iter().enumerate() {
+        let place = place(change, &changes[..index], &packets);
+        let (cause, place) = match place {
             Some(place) => (packets_causes[place.0], place),
             None => {
-                let begun = begun(&change, &causes);
-                let cause = cause_of(&change, begun, &causes)?;
+                let begun = begun(change, &causes);
+                let cause = cause_of(change, begun, &causes)?;
                 (cause, (packets.len(), Place::At))
             }
         };
-        caused.push((cause, place, change.event));
+        caused.push((cause, place, change.event.clone()));
     }
     for (index, packet) in packets.into_iter().enumerate() {
         let place = (index, Place::At);

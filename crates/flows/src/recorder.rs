@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::SocketAddr;
 use std::process::{self, Command};
 use std::{env, io};
 
@@ -245,7 +246,10 @@ impl Recorder<'_> {
             self.offer(CLIENT_PORT + clients as u16, name)?;
         }
         let mut command = strace::command(&path, self.folder.path(), name);
-        command.arg(format!("127.0.0.1:{SERVER_PORT}"));
+        let is_addr = |arg: &String| arg.parse::<SocketAddr>().is_ok();
+        if !program.args.first().is_some_and(is_addr) {
+            command.arg(format!("127.0.0.1:{SERVER_PORT}"));
+        }
         command.args(&program.args);
         let started = self.lab.start_command(name, command)?;
         self.processes.push(Process {
@@ -383,8 +387,8 @@ impl Recorder<'_> {
 
     fn socket(
         &self,
-        local: std::net::SocketAddr,
-        remote: std::net::SocketAddr,
+        local: SocketAddr,
+        remote: SocketAddr,
         state: &str,
     ) -> Option<Socket> {
         let (side, client) = match local.port() {
@@ -394,11 +398,8 @@ impl Recorder<'_> {
         Some(Socket {
             side,
             client: client.cloned().unwrap_or_default(),
-            local: local.to_string(),
-            peer: match remote.port() {
-                0 => format!("{}:*", remote.ip()),
-                _ => remote.to_string(),
-            },
+            local: as_ss(local),
+            peer: as_ss(remote),
             state: state.to_owned(),
             receive_queue: 0,
             send_queue: 0,
@@ -431,6 +432,19 @@ impl Recorder<'_> {
         drawn.sort();
         ensure!(rows == drawn, "ss prints {rows:?}, not {drawn:?}");
         Ok(())
+    }
+}
+
+/// As `ss` prints it: `*` is every address, and no port.
+fn as_ss(addr: SocketAddr) -> String {
+    let ip = match addr {
+        SocketAddr::V4(v4) => v4.ip().to_string(),
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => "*".to_owned(),
+        SocketAddr::V6(v6) => format!("[{}]", v6.ip()),
+    };
+    match addr.port() {
+        0 => format!("{ip}:*"),
+        port => format!("{ip}:{port}"),
     }
 }
 

@@ -43,7 +43,8 @@ pub struct Program {
     pub package: String,
     /// The executable.
     pub binary: String,
-    /// Its arguments behind the address.
+    /// Its arguments behind the address; if the first of them is an address,
+    /// it stands for the usual one.
     pub args: Vec<String>,
     /// What its threads are called, beside the main one, in the order of
     /// their first call.

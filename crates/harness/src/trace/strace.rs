@@ -288,16 +288,19 @@ impl Call {
 }
 
 /// `{sa_family=AF_INET, sin_port=htons(9006), sin_addr=inet_addr("1.2.3.4")}`
-/// as `1.2.3.4:9006`; empty for anything else.
+/// as `1.2.3.4:9006`, and an IPv6 one as `[::1]:9006`; empty for anything else.
 fn address(text: &str) -> String {
     let field = |from: &str, to: char| {
         let (_, rest) = text.split_once(from)?;
         rest.split(to).next()
     };
-    match (field("inet_addr(\"", '"'), field("htons(", ')')) {
-        (Some(ip), Some(port)) => format!("{ip}:{port}"),
-        _ => String::new(),
-    }
+    let Some(port) = field("htons(", ')') else {
+        return String::new();
+    };
+    let v4 = field("inet_addr(\"", '"').map(|ip| format!("{ip}:{port}"));
+    let v6 = field("inet_pton(AF_INET6, \"", '"');
+    v4.or_else(|| Some(format!("[{}]:{port}", v6?)))
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -319,6 +322,14 @@ mod tests {
         let send = r#"sendto(3, "a(\"\n", 4, 0, NULL, 0) = 4 <0.000017>"#;
         assert_eq!(call(send).0, r#"sendto(3, "a(\"\n", 4)"#);
         assert_eq!(call(send).1, "4");
+    }
+
+    #[test]
+    fn an_ipv6_address_stands_in_brackets() {
+        let connect = "connect(3, {sa_family=AF_INET6, sin6_port=htons(9006), \
+            sin6_flowinfo=htonl(0), inet_pton(AF_INET6, \"::1\", &sin6_addr), \
+            sin6_scope_id=0}, 28) = 0 <0.000017>";
+        assert_eq!(call(connect).0, "connect(3, [::1]:9006)");
     }
 
     #[test]
