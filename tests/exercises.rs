@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -476,7 +477,7 @@ fn a_python_program_passes() {
 /// Programs that look like a mistake that has a name, and make another one.
 /// "" if the checker must say that it knows none.
 #[cfg(target_os = "linux")]
-const NEAR_MISSES: [(&str, &str, &str); 35] = [
+const NEAR_MISSES: [(&str, &str, &str); 43] = [
     ("1", "one-line-a-read", "hangs"),
     ("1", "answers-the-rest-at-the-end", ""),
     ("1", "last-line-first", ""),
@@ -512,6 +513,14 @@ const NEAR_MISSES: [(&str, &str, &str); 35] = [
     ("7", "signed-length", "trusts-the-length"),
     ("7", "refuses-when-all-has-come", "hangs"),
     ("7", "refuses-and-stays", "hangs"),
+    ("8", "splits-at-the-first-colon", "ipv4-only"),
+    ("8", "takes-the-brackets-along", "ipv4-only"),
+    ("8", "mapped-in-hexadecimal", "shows-the-mapped-address"),
+    ("8", "all-of-it-mapped", "shows-the-mapped-address"),
+    ("8", "near-is-the-servers-own-address", ""),
+    ("8", "says-ipv6-always", ""),
+    ("8", "without-a-newline", ""),
+    ("8", "one-client-only", "hangs"),
 ];
 
 #[cfg(target_os = "linux")]
@@ -537,7 +546,7 @@ fn a_near_miss_does_not_get_the_name_of_another_mistake() {
     let wrong: Vec<_> = wrong.into_iter().flatten().collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 
-    for (number, name) in [("3", "mapped"), ("7", "right")] {
+    for (number, name) in [("3", "mapped"), ("7", "right"), ("8", "who")] {
         let exercise = find(number).unwrap();
         let report = check(&exercise, &target(name), options(7, PATIENT));
         let text = shown(&exercise, &report);
@@ -582,7 +591,10 @@ fn a_server_that_runs_already_is_checked_and_what_needs_a_restart_skipped()
         assert!(report.diagnosis.is_none(), "{text}");
         let skips = matches!(
             exercise.stem(),
-            "01-single-client" | "02-reuse-addr" | "06-socketserver"
+            "01-single-client"
+                | "02-reuse-addr"
+                | "06-socketserver"
+                | "08-dual-stack"
         );
         assert_eq!(!report.skipped.is_empty(), skips, "{text}");
         assert_eq!(text.contains("skipped"), skips, "{text}");
@@ -1104,7 +1116,13 @@ fn each_page_shows_a_recorded_session() -> Result {
     for exercise in all() {
         let lab = Lab::new();
         let path = PathBuf::from(path(exercise.stem()));
-        let mut program = lab.start("program", &path, &["127.0.0.1:0"])?;
+        let both = exercise.stem() == "08-dual-stack";
+        if both && TcpListener::bind("[::1]:0").is_err() {
+            eprintln!("skipped: exercise 08, this machine has no IPv6");
+            continue;
+        }
+        let listen_on = if both { "[::]:0" } else { "127.0.0.1:0" };
+        let mut program = lab.start("program", &path, &[listen_on])?;
         let addr = program.wait_until_listening()?;
         match exercise.stem() {
             "01-single-client" => {
@@ -1179,6 +1197,18 @@ fn each_page_shows_a_recorded_session() -> Result {
                 a.send(b"\0\x01\0\x01")?;
                 a.expect(b"\0\0\0\x08too long")?;
                 a.expect_end()?;
+            }
+            "08-dual-stack" => {
+                let v4 = (Ipv4Addr::LOCALHOST, addr.port()).into();
+                let v6 = (Ipv6Addr::LOCALHOST, addr.port()).into();
+                for (name, to, line) in [
+                    ("a", v4, "IPv4 127.0.0.1 near\n"),
+                    ("b", v6, "IPv6 ::1 near\n"),
+                ] {
+                    let mut client = lab.connect(name, to)?;
+                    client.expect(line)?;
+                    client.expect_end()?;
+                }
             }
             stem => panic!("{stem}: no session"),
         }

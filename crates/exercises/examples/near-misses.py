@@ -1,8 +1,9 @@
 """Programs that are wrong in a way that the checker must not give the name of
-another mistake. Usage: near-misses.py NAME HOST:PORT. (Two, `mapped` and `right`,
-are right.)
+another mistake. Usage: near-misses.py NAME HOST:PORT. (Three, `mapped`,
+`right` and `who`, are right.)
 """
 
+import ipaddress
 import os
 import queue
 import socket
@@ -403,6 +404,65 @@ def turn(
     one_after_the_other(serve)
 
 
+# Exercise 08: who are you?
+
+
+def bracketed(argument):
+    host, port = argument.rsplit(":", 1)
+    return host.strip("[]"), int(port)
+
+
+def split_at_the_first_colon(argument):
+    host, port = argument.split(":", 1)
+    return host, int(port)
+
+
+def told(ip, conn):
+    ip = getattr(ip, "ipv4_mapped", None) or ip
+    distance = "near" if ip.is_loopback else "far"
+    return f"IPv{ip.version} {ip} {distance}\n"
+
+
+def who(taken=bracketed, line=told, clients=-1):
+    host, port = taken(sys.argv[-1])
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    family, kind, _, _, addr = found[0]
+    server = socket.socket(family, kind)
+    if family == socket.AF_INET6:
+        server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    server.bind(addr)
+    server.listen()
+    host, port = server.getsockname()[:2]
+    host = f"[{host}]" if ":" in host else host
+    print(f"listening on {host}:{port}", flush=True)
+    while clients != 0:
+        conn, addr = server.accept()
+        with conn:
+            ip = ipaddress.ip_address(addr[0])
+            conn.sendall(line(ip, conn).encode())
+        clients -= 1
+    threading.Event().wait()
+
+
+def in_hexadecimal(ip, conn):
+    mapped = getattr(ip, "ipv4_mapped", None)
+    if mapped is None:
+        return told(ip, conn)
+    a, b = divmod(int(mapped), 65536)
+    return told(ip, conn).replace(str(mapped), f"::ffff:{a:x}:{b:x}")
+
+
+def all_of_it_mapped(ip, conn):
+    distance = "near" if str(ip) == "::1" or ip.version == 4 else "far"
+    return f"IPv{ip.version} {ip} {distance}\n"
+
+
+def near_is_the_servers_own_address(ip, conn):
+    own = ipaddress.ip_address(conn.getsockname()[0])
+    near = told(ip, conn).replace("near", "far")
+    return near.replace("far", "near") if ip == own else near
+
+
 PROGRAMS = {
     "one-line-a-read": lambda: one_after_the_other(one_line_a_read),
     "answers-the-rest-at-the-end": lambda: one_after_the_other(
@@ -455,6 +515,21 @@ PROGRAMS = {
     ),
     "refuses-when-all-has-come": lambda: turn(refuse=refused_when_all_has_come),
     "refuses-and-stays": lambda: turn(refuse=refused_and_waited_for),
+    "who": who,
+    "splits-at-the-first-colon": lambda: who(split_at_the_first_colon),
+    "takes-the-brackets-along": lambda: who(lambda _: address()),
+    "mapped-in-hexadecimal": lambda: who(line=in_hexadecimal),
+    "all-of-it-mapped": lambda: who(line=all_of_it_mapped),
+    "near-is-the-servers-own-address": lambda: who(
+        line=near_is_the_servers_own_address
+    ),
+    "says-ipv6-always": lambda: who(
+        line=lambda ip, conn: told(ip, conn).replace("IPv4", "IPv6")
+    ),
+    "without-a-newline": lambda: who(
+        line=lambda ip, conn: told(ip, conn).strip()
+    ),
+    "one-client-only": lambda: who(clients=1),
 }
 
 if __name__ == "__main__":

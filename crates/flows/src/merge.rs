@@ -159,9 +159,9 @@ fn place(
     };
     match (from.as_str(), state.as_str()) {
         (_, "SYN-SENT") => {
-            let attempts = earlier.iter().filter(|e| e.is_attempt(change));
-            let first = attempts.fold(Some(0), |first, _| {
-                find(true, first?, "SYN").map(|index| index + 1)
+            let mut attempts = earlier.iter().filter(|e| e.is_attempt(change));
+            let first = attempts.try_fold(0, |first, _| {
+                find(true, first, "SYN").map(|index| index + 1)
             });
             Some((find(true, first?, "SYN")?, Place::Before))
         }

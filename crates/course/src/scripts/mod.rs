@@ -9,6 +9,8 @@
 use crate::check::Check;
 use crate::diagnosis::Result;
 
+#[path = "08-dual-stack.rs"]
+mod dual_stack;
 #[path = "07-framing.rs"]
 mod framing;
 #[path = "02-reuse-addr.rs"]
@@ -34,6 +36,7 @@ pub(crate) fn of(stem: &str) -> Option<fn(&mut Check) -> Result> {
         "05-udp" => udp::check,
         "06-socketserver" => socketserver::check,
         "07-framing" => framing::check,
+        "08-dual-stack" => dual_stack::check,
         _ => return None,
     })
 }

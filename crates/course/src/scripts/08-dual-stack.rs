@@ -1,0 +1,172 @@
+//! Exercise 08: who are you?
+
+use std::io;
+use std::net::{
+    IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket,
+};
+
+use harness::{Failure, Fault};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::check::Check;
+use crate::diagnosis::Symptom::{Exited, Refused};
+use crate::diagnosis::{Diagnose, Result, StepError};
+
+const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
+/// For examples: nothing is sent to them. (RFC 5737, RFC 3849)
+const ELSEWHERE: [(&str, &str); 2] = [
+    ("0.0.0.0:0", "198.51.100.1:9"),
+    ("[::]:0", "[2001:db8::1]:9"),
+];
+
+pub(crate) fn check(c: &mut Check) -> Result {
+    c.step("a client is told who it is, at the given address only");
+    is_told(c, c.addr(), "near")?;
+    is_told(c, c.addr(), "near")?;
+    if c.is_ours() {
+        let served = served_elsewhere(c);
+        // If it can be started again, then what ends it later is the address.
+        c.kill()?;
+        c.start_anew()?;
+        is_told(c, c.addr(), "near")?;
+        // Once it might be another program, with the same port by accident.
+        if served.is_some()
+            && let Some(other) = served_elsewhere(c)
+        {
+            let fault = Fault::Unexpected(format!("an answer at {other}"));
+            return Err(c
+                .error("client", "be refused at another address", fault)
+                .certainly("listens-everywhere"));
+        }
+    }
+
+    let step = "a client of [::] by IPv6 is told who it is";
+    if TcpListener::bind((V6, 0)).is_err() {
+        c.skip(step, "this machine has no IPv6");
+    } else if c.step_with_program(step) {
+        c.kill()?;
+        c.start("[::]:0").diagnose(Exited, "ipv4-only")?;
+        let port = c.addr().port();
+        let [v4, v6] = [V4, V6].map(|ip| SocketAddr::new(ip, port));
+        is_told(c, v6, "near").diagnose_if("ipv4-only", |error| {
+            error.is(Refused) && is_told(c, v4, "near").is_ok()
+        })?;
+
+        c.step("a client of [::] by IPv4 is told the same");
+        is_told(c, v4, "near")
+            .diagnose_if("ipv6-only", |error| {
+                error.is(Refused) && is_told(c, v6, "near").is_ok()
+            })
+            .diagnose_if("shows-the-mapped-address", |error| {
+                let ip = words(error)[1].parse::<Ipv6Addr>();
+                ip.is_ok_and(|ip| ip.to_ipv4_mapped().is_some())
+            })
+            .diagnose_if("mapped-is-ipv6", |error| {
+                let [family, ip, _] = words(error);
+                family == "IPv6" && ip.parse::<Ipv4Addr>().is_ok()
+            })
+            .diagnose_if("mapped-is-far", |error| {
+                let [family, ip, distance] = words(error);
+                (family, distance) == ("IPv4", "far")
+                    && ip.parse::<Ipv4Addr>().is_ok()
+            })?;
+    }
+
+    if c.step_with_program("a name is looked up") {
+        c.kill()?;
+        c.start("localhost:0").diagnose(Exited, "takes-no-names")?;
+        is_told(c, c.addr(), "near")?;
+    }
+
+    let step = "a client from an address that is not loopback is far";
+    let Some(ip) = another_address() else {
+        c.skip(step, "this machine has no other address");
+        return Ok(());
+    };
+    if c.step_with_program(step) {
+        c.kill()?;
+        c.start(&SocketAddr::new(ip, 0).to_string())?;
+        is_told(c, c.addr(), "far")
+            .diagnose_if("everybody-is-near", |error| {
+                words(error) == words_of(&line(ip, "near"))
+            })?;
+    }
+    Ok(())
+}
+
+/// The three words of what came; empty ones if there are not three.
+fn words(error: &StepError) -> [&str; 3] {
+    let line = str::from_utf8(error.got().unwrap_or_default());
+    words_of(line.unwrap_or_default())
+}
+
+fn words_of(line: &str) -> [&str; 3] {
+    let words: Vec<_> = line.split(' ').collect();
+    words.try_into().unwrap_or_default()
+}
+
+fn line(ip: IpAddr, distance: &str) -> String {
+    let family = if ip.is_ipv4() { "IPv4" } else { "IPv6" };
+    format!("{family} {ip} {distance}")
+}
+
+/// A client of `to` learns its own address, in whichever form, and that it is
+/// as far as this.
+fn is_told(c: &mut Check, to: SocketAddr, distance: &str) -> Result {
+    let stream = connect(c, to).map_err(|error| {
+        c.error("client", format!("connect to {to}"), error.into())
+    })?;
+    let mut client = c.lab().adopt("client", stream)?;
+    let right = line(client.local_addr()?.ip(), distance);
+    let wanted = format!("receive {right:?}");
+    let told = client.line().map_err(|failure| Failure {
+        wanted: wanted.clone(),
+        ..failure
+    })?;
+    let told = told.trim_end_matches('\r');
+    let [family, ip, far] = words_of(told);
+    let in_short = ip
+        .parse::<IpAddr>()
+        .map(|ip| format!("{family} {ip} {far}"));
+    if in_short.as_ref() != Ok(&right) {
+        let fault = Fault::Unexpected(format!("{told:?}"));
+        let failure = c.lab().failure("client", wanted, fault);
+        return Err(failure.with_got(told.into()).into());
+    }
+    Ok(client.expect_end()?)
+}
+
+/// Over IPv4's loopback from an address that no program has written into it,
+/// where the system has so many.
+fn connect(c: &mut Check, to: SocketAddr) -> io::Result<TcpStream> {
+    let domain = Domain::for_address(to);
+    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+    if cfg!(target_os = "linux") && to.is_ipv4() && to.ip().is_loopback() {
+        let part = c.rng().u8(2..=250);
+        let ip = Ipv4Addr::new(127, part, part / 2, part);
+        socket.bind(&SocketAddr::from((ip, 0)).into())?;
+    }
+    socket.connect_timeout(&to.into(), c.lab().timeout())?;
+    Ok(socket.into())
+}
+
+/// Another address of this machine at which a client is told who it is.
+fn served_elsewhere(c: &mut Check) -> Option<SocketAddr> {
+    let addr = c.addr();
+    [V4, V6]
+        .map(|ip| SocketAddr::new(ip, addr.port()))
+        .into_iter()
+        .find(|&other| other != addr && is_told(c, other, "near").is_ok())
+}
+
+/// An address of this machine by which it would reach others.
+fn another_address() -> Option<IpAddr> {
+    ELSEWHERE.iter().find_map(|(any, elsewhere)| {
+        let socket = UdpSocket::bind(any).ok()?;
+        socket.connect(elsewhere).ok()?;
+        let ip = socket.local_addr().ok()?.ip();
+        TcpListener::bind((ip, 0)).ok()?;
+        (!ip.is_loopback()).then_some(ip)
+    })
+}
