@@ -175,7 +175,12 @@ fn step(
         }
         step.events.extend(typed(who, &item.event));
         let caused = std::mem::take(&mut item.caused);
-        let waits = !caused.is_empty() && name == "connect";
+        // A socket that does not block returns from it at once.
+        let blocks = !matches!(
+            &item.event,
+            Event::Call { result, .. } if result.contains("EINPROGRESS")
+        );
+        let waits = !caused.is_empty() && name == "connect" && blocks;
         let beginning = match waits || told.begins {
             true => begin(&mut item.event),
             false => None,
