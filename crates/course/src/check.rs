@@ -22,6 +22,14 @@ const OUTPUT_LIMIT: usize = 4 << 20;
 /// So many timeouts may pass before the first line: a virtual machine starts, a
 /// scanner of viruses looks at the program, the machine is busy.
 const START: u32 = 5;
+/// What is caused comes in this part of a timeout.
+const AT_ONCE: u32 = 4;
+/// The longest grace period that is noticed.
+const PAUSE: Duration = Duration::from_secs(2);
+/// More clients than any step has before its rude ones.
+const GOOD_CLIENTS: usize = 60;
+/// How much a client sends that reads no answer.
+const MANY_LINES: usize = 1_000;
 /// A connection may end a moment before its program does.
 const MOMENT: Duration = Duration::from_millis(300);
 /// What a client takes that takes little, in bytes (Linux doubles it).
@@ -29,6 +37,18 @@ const SMALL_BUFFER: usize = 4 << 10;
 /// How much it takes in one segment, in bytes.
 #[cfg(unix)]
 const SMALL_SEGMENT: u32 = 1000;
+/// What a complaint has in it, in most languages.
+const COMPLAINTS: [&str; 9] = [
+    "panicked",
+    "traceback",
+    "exception",
+    "error",
+    "fatal",
+    "abort",
+    "fail",
+    "overflow",
+    "segmentation",
+];
 /// Nothing asks for this port, so who listens there did not ask the checker.
 const DEFAULT_PORT: u16 = 9006;
 
@@ -105,6 +125,23 @@ pub struct Skipped {
     pub why: &'static str,
 }
 
+/// How a client may behave.
+#[derive(Clone, Copy)]
+pub(crate) enum Rude {
+    /// Resets its connection behind the first half of a line.
+    ResetsInALine,
+    /// Resets its connection before anybody has accepted it, if the program is
+    /// the checker's (on Linux).
+    ResetsAtOnce,
+    /// Sends many lines, reads no answer, and closes.
+    ReadsNothing,
+}
+
+impl Rude {
+    pub(crate) const ALL: [Self; 3] =
+        [Self::ResetsInALine, Self::ResetsAtOnce, Self::ReadsNothing];
+}
+
 /// A script at work.
 pub(crate) struct Check {
     began: Instant,
@@ -114,6 +151,8 @@ pub(crate) struct Check {
     addr: SocketAddr,
     program: Option<Program>,
     step: &'static str,
+    step_began: Duration,
+    start_took: Option<Duration>,
     passed: Vec<&'static str>,
     skipped: Vec<Skipped>,
     rng: fastrand::Rng,
@@ -124,7 +163,8 @@ pub fn check(exercise: &Exercise, target: &Target, options: Options) -> Report {
     let began = Instant::now();
     let lab = Lab::new()
         .with_timeout(options.timeout)
-        .with_output_limit(OUTPUT_LIMIT);
+        .with_output_limit(OUTPUT_LIMIT)
+        .with_quick_acks();
     let mut rng = fastrand::Rng::with_seed(options.seed.into());
     let ip = loopback(&mut rng);
     let mut check = Check {
@@ -135,14 +175,13 @@ pub fn check(exercise: &Exercise, target: &Target, options: Options) -> Report {
         addr: SocketAddr::new(ip, 0),
         program: None,
         step: "",
+        step_began: Duration::ZERO,
+        start_took: None,
         passed: Vec::new(),
         skipped: Vec::new(),
         rng,
     };
-    let result = check
-        .begin()
-        .and_then(|()| (exercise.script)(&mut check))
-        .and_then(|()| check.end());
+    let result = (exercise.script)(&mut check).and_then(|()| check.end());
     let diagnosis = result.err().map(|error| check.explain(exercise, error));
     let timeline = check.lab.timeline().events();
     Report {
@@ -174,6 +213,7 @@ impl Check {
             self.passed.push(self.step);
         }
         self.step = name;
+        self.step_began = self.began.elapsed();
     }
 
     /// As [`Check::step`], for a step that starts or stops the program or
@@ -274,22 +314,34 @@ impl Check {
 
     /// Starts the program on `addr`, and waits until it says that it listens.
     pub(crate) fn start(&mut self, addr: &str) -> Result {
+        let again = self.time_to_start();
         let program = self.program.insert(self.spawn(PROGRAM, addr)?);
-        program.set_timeout(self.lab.timeout() * START);
+        let began = Instant::now();
+        program.set_timeout(match self.start_took {
+            None => self.lab.timeout() * START,
+            Some(_) => again,
+        });
         let heard = program.wait_until_listening().map_err(|failure| Failure {
             wanted: "print `listening on IP:PORT` first".to_owned(),
             ..failure
         });
         program.set_timeout(self.lab.timeout());
+        self.start_took.get_or_insert(began.elapsed());
         let any = SocketAddr::new(self.ip, 0);
         let asked: SocketAddr = addr.parse().unwrap_or(any);
         let said = heard
             .diagnose(Symptom::Wrong, "first-line")
             .diagnose(Symptom::TimedOut, "says-nothing")?;
+        if said.port() == 0 {
+            let fault = Fault::Unexpected(format!("listening on {said}"));
+            return Err(self
+                .error(PROGRAM, "print the port that it got", fault)
+                .certainly("prints-port-0"));
+        }
         // A socket for both families may call 127.0.0.1 `::ffff:127.0.0.1`.
         let said = SocketAddr::new(said.ip().to_canonical(), said.port());
         let port_fits = match asked.port() {
-            0 => said.port() != DEFAULT_PORT && said.port() != 0,
+            0 => said.port() != DEFAULT_PORT,
             port => said.port() == port,
         };
         // The only name that is asked for is `localhost`.
@@ -308,6 +360,11 @@ impl Check {
         Ok(())
     }
 
+    /// How long a copy of the program may take to start.
+    pub(crate) fn time_to_start(&self) -> Duration {
+        self.lab.timeout() + self.start_took.unwrap_or_default() * START
+    }
+
     /// Starts the program on a port that the kernel chooses.
     pub(crate) fn start_anew(&mut self) -> Result {
         self.start(&SocketAddr::new(self.ip, 0).to_string())
@@ -319,6 +376,142 @@ impl Check {
             Some(mut program) => Ok(program.kill()?),
             None => Ok(()),
         }
+    }
+
+    /// Lets the usual timeout pass, or less if the program ends.
+    pub(crate) fn pause(&self) {
+        let ended = || self.program.as_ref().is_some_and(Program::is_over);
+        let lab = self.lab.clone();
+        let pause = lab.timeout().min(PAUSE);
+        let _ = lab.with_timeout(pause).wait_until("let time pass", ended);
+    }
+
+    /// True if what `client` waits for comes by `cure`: it does not come by
+    /// itself in another timeout, and it comes at once after it. (What is late
+    /// would have come without it.)
+    pub(crate) fn is_cured(
+        &self,
+        client: &mut Peer,
+        wait: impl Fn(&mut Peer) -> harness::Result,
+        cure: impl FnOnce(&mut Peer) -> bool,
+    ) -> bool {
+        let is_silent =
+            |failure| StepError::from(failure).is(Symptom::TimedOut);
+        if !wait(client).is_err_and(is_silent) || !cure(client) {
+            return false;
+        }
+        client.set_timeout(self.lab.timeout() / AT_ONCE);
+        let came = wait(client).is_ok();
+        client.set_timeout(self.lab.timeout());
+        came
+    }
+
+    /// True if the program ends in the time that an effect takes.
+    pub(crate) fn ends_at_once(&mut self) -> bool {
+        let timeout = self.lab.timeout();
+        self.program.as_mut().is_some_and(|program| {
+            program.set_timeout(timeout / AT_ONCE);
+            let ended = program.exit().is_ok();
+            program.set_timeout(timeout);
+            ended
+        })
+    }
+
+    /// A client that goes as it likes: contract rule 4. It says `line`, which
+    /// is answered with `answer`; the server may speak first.
+    pub(crate) fn rude(
+        &self,
+        how: Rude,
+        greeting: &str,
+        line: &str,
+        answer: &str,
+    ) -> Result {
+        let mut rude = match (how, &self.program) {
+            (Rude::ResetsAtOnce, Some(program)) => {
+                self.while_stopped(program, || self.connect("rude")?.reset())?;
+                return Ok(());
+            }
+            _ => self.connect("rude")?,
+        };
+        match how {
+            Rude::ResetsInALine => {
+                rude.expect(greeting)?;
+                rude.send(format!("{line}half a li"))?;
+                rude.expect(answer)?;
+                rude.reset()?;
+            }
+            Rude::ResetsAtOnce => rude.reset()?,
+            Rude::ReadsNothing => {
+                // Fails if the program was quicker in closing.
+                let _ = rude.send(line.repeat(MANY_LINES));
+                rude.close();
+            }
+        }
+        Ok(())
+    }
+
+    /// The program notices what `act` does when it is over.
+    fn while_stopped(
+        &self,
+        program: &Program,
+        act: impl FnOnce() -> harness::Result,
+    ) -> harness::Result {
+        program.suspend();
+        let stopped = || harness::proc::is_stopped(program.id()) != Some(false);
+        let done = self
+            .lab
+            .wait_until("stop for a moment", stopped)
+            .and_then(|()| act());
+        program.resume();
+        done
+    }
+
+    /// A good client must be served after a rude one. If it is not, is it the
+    /// rude one that ends the program? Started anew, it must serve many good
+    /// clients and end with the rude one again. (The report is about the first
+    /// run.) Otherwise it has ended for another reason: by the number of its
+    /// clients, for instance.
+    pub(crate) fn survives(
+        &mut self,
+        good: impl Fn(&mut Self) -> Result,
+        rude: impl Fn(&mut Self) -> Result,
+    ) -> Result {
+        let Err(error) = rude(self).and_then(|()| good(self)) else {
+            return Ok(());
+        };
+        Err(self.ends_with("dies-with-client", error, good, rude))
+    }
+
+    pub(crate) fn ends_with(
+        &mut self,
+        id: &'static str,
+        error: StepError,
+        good: impl Fn(&mut Self) -> Result,
+        rude: impl Fn(&mut Self) -> Result,
+    ) -> StepError {
+        let moment = self.lab.clone().with_timeout(MOMENT);
+        let Some(first) = self.program.take() else {
+            return error;
+        };
+        let ended = || first.status().is_some();
+        let has_ended = moment.wait_until("its end", ended).is_ok();
+        let unseen = self.lab.unseen();
+        let (addr, lab) = (self.addr, std::mem::replace(&mut self.lab, unseen));
+        let again = has_ended
+            && self.start_anew().is_ok()
+            && (0..GOOD_CLIENTS).all(|_| good(self).is_ok())
+            && {
+                let _ = rude(self).and_then(|()| good(self));
+                let over =
+                    || self.program.as_ref().is_some_and(Program::is_over);
+                self.lab.wait_until("its end", over).is_ok()
+            };
+        (self.program, self.addr, self.lab) = (Some(first), addr, lab);
+        if !again {
+            return error;
+        }
+        self.note("started again, it serves many and ends with such a client");
+        error.if_ended(id)
     }
 
     /// Waits for the program's own end, with code 0, and forgets it.
@@ -349,7 +542,8 @@ impl Check {
 
 // Before, after, and what it means.
 impl Check {
-    fn begin(&mut self) -> Result {
+    /// The first step of each script.
+    pub(crate) fn begin(&mut self) -> Result {
         if let Target::At(addr) = self.target {
             self.addr = addr;
             return Ok(());
@@ -399,6 +593,25 @@ impl Check {
             .is_some_and(|event| self.began + event.at <= time)
     }
 
+    /// True if the program has printed something like a complaint on standard
+    /// error, in this step and before `time`. (Others print there what they do:
+    /// that explains no silence.)
+    fn complained(&self, time: Instant) -> bool {
+        let events = self.lab.timeline().events();
+        let said = events.iter().filter_map(|event| match &event.what {
+            What::Complained(text)
+                if event.who == PROGRAM
+                    && event.at >= self.step_began
+                    && self.began + event.at <= time =>
+            {
+                Some(text.to_string().to_lowercase())
+            }
+            _ => None,
+        });
+        let said: String = said.collect();
+        COMPLAINTS.iter().any(|word| said.contains(word))
+    }
+
     /// How the program ended, if it did.
     fn ended(&self) -> Option<Fault> {
         let program = self.program.as_ref()?;
@@ -432,11 +645,13 @@ impl Check {
         let counts = closed || self.had_exited(error.at());
         let ended = counts.then(|| self.ended()).flatten();
         let status = program.status();
+        let complained = self.complained(error.at());
         Observation {
             is_ours,
             has_started: true,
             ended,
             exited_well: status.is_some_and(|status| status.success()),
+            complained,
             left_behind: status.is_some() && program.descendants() > 0,
             flooded: program.has_flooded().then_some(OUTPUT_LIMIT),
             stderr: text(&program.stderr()),

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use harness::{Failure, Fault};
+use harness::{Failure, Fault, quote};
 
 /// What went wrong at the first step that failed.
 #[derive(Clone, Debug)]
@@ -28,8 +28,11 @@ pub struct Diagnosis {
 /// What came instead, as far as a script tells it apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Symptom {
-    /// Nothing came.
+    /// Nothing came, and the program has not complained of anything: silence
+    /// behind a complaint has the reason that the complaint tells.
     TimedOut,
+    /// Nothing came, whatever the program has complained of.
+    TimedOutAnyway,
     /// The connection was closed, reset or refused (a datagram, too), and the
     /// program still runs.
     Closed,
@@ -43,15 +46,19 @@ pub(crate) enum Symptom {
     Exited,
     /// The program ended, and thinks that all is well: with code 0.
     ExitedWell,
+    /// The program ended, and not with code 0.
+    Crashed,
 }
 
 impl Symptom {
-    fn fits(self, fault: &Fault, exited_well: bool) -> bool {
+    fn fits(self, fault: &Fault, seen: &Observation) -> bool {
+        let silent = matches!(fault, Fault::TimedOut(_));
         let refused = *fault == Fault::ConnectionRefused;
         let reset = *fault == Fault::ConnectionReset;
         let exited = matches!(fault, Fault::Exited { .. });
         match self {
-            Self::TimedOut => matches!(fault, Fault::TimedOut(_)),
+            Self::TimedOut => silent && !seen.complained,
+            Self::TimedOutAnyway => silent,
             Self::Closed => {
                 reset || refused || matches!(fault, Fault::UnexpectedEof { .. })
             }
@@ -61,7 +68,8 @@ impl Symptom {
                 matches!(fault, Fault::WrongByte { .. } | Fault::Unexpected(_))
             }
             Self::Exited => exited,
-            Self::ExitedWell => exited && exited_well,
+            Self::ExitedWell => exited && seen.exited_well,
+            Self::Crashed => exited && !seen.exited_well,
         }
     }
 }
@@ -74,6 +82,7 @@ struct Inner {
     at: Instant,
     hints: Vec<(Symptom, &'static str)>,
     certain: Option<&'static str>,
+    despite_complaint: bool,
 }
 
 /// What a step of a script ends in.
@@ -86,6 +95,7 @@ impl From<Failure> for StepError {
             at: Instant::now(),
             hints: Vec::new(),
             certain: None,
+            despite_complaint: false,
         }))
     }
 }
@@ -96,9 +106,25 @@ impl StepError {
         self.0.failure.got.as_deref()
     }
 
-    /// True if this came, as far as the one who waited can tell.
+    /// True if this came, as far as the one who waited can tell. A part of an
+    /// answer is not nothing.
     pub(crate) fn is(&self, symptom: Symptom) -> bool {
-        symptom.fits(&self.0.failure.fault, false)
+        let silent = matches!(*self.0.failure.fault, Fault::TimedOut(_));
+        !(silent && self.got().is_some())
+            && symptom.fits(&self.0.failure.fault, &Observation::default())
+    }
+
+    /// True if the answer came, but for its newline.
+    fn lacks_newline(&self) -> bool {
+        let stopped = matches!(
+            *self.0.failure.fault,
+            Fault::TimedOut(_) | Fault::UnexpectedEof { .. }
+        );
+        let whole = |got: &[u8]| {
+            let line = [got, b"\n"].concat();
+            self.0.failure.wanted == format!("receive {}", quote(&line))
+        };
+        stopped && self.got().is_some_and(whole)
     }
 
     /// When it was noticed.
@@ -113,6 +139,18 @@ impl StepError {
     /// Says for certain what it means.
     pub(crate) fn certainly(mut self, id: &'static str) -> Self {
         self.0.certain = Some(id);
+        self
+    }
+
+    /// What is said of it holds even if the program has complained meanwhile.
+    pub(crate) fn despite_complaint(mut self) -> Self {
+        self.0.despite_complaint = true;
+        self
+    }
+
+    /// Says what it means if it comes from the end of the program.
+    pub(crate) fn if_ended(mut self, id: &'static str) -> Self {
+        self.0.hints.insert(0, (Symptom::Exited, id));
         self
     }
 }
@@ -130,6 +168,14 @@ pub(crate) trait Diagnose<T>: Sized {
         holds: impl FnOnce(&StepError) -> bool,
     ) -> Result<T>;
 
+    /// As [`Diagnose::diagnose_if`], for what holds even if the program has
+    /// complained: what came as soon as the right thing was done has not died.
+    fn diagnose_if_cured(
+        self,
+        id: &'static str,
+        is_cured: impl FnOnce(&StepError) -> bool,
+    ) -> Result<T>;
+
     /// It certainly means `id` if exactly `answer` came.
     fn diagnose_answer(
         self,
@@ -141,6 +187,22 @@ pub(crate) trait Diagnose<T>: Sized {
 }
 
 impl<T, E: Into<StepError>> Diagnose<T> for std::result::Result<T, E> {
+    fn diagnose_if_cured(
+        self,
+        id: &'static str,
+        is_cured: impl FnOnce(&StepError) -> bool,
+    ) -> Result<T> {
+        let mut cured = false;
+        let result = self.diagnose_if(id, |error| {
+            cured = is_cured(error);
+            cured
+        });
+        result.map_err(|error| match cured {
+            true => error.despite_complaint(),
+            false => error,
+        })
+    }
+
     fn diagnose(self, symptom: Symptom, id: &'static str) -> Result<T> {
         self.map_err(|error| {
             let mut error = error.into();
@@ -178,6 +240,8 @@ pub(crate) struct Observation {
     pub(crate) exited_well: bool,
     /// It has ended, and processes that it started go on.
     pub(crate) left_behind: bool,
+    /// It has complained in the step that failed, before it failed.
+    pub(crate) complained: bool,
     /// It has printed more than this many bytes, the limit.
     pub(crate) flooded: Option<usize>,
     /// All that it has printed on standard error.
@@ -191,28 +255,36 @@ pub(crate) struct Observation {
 /// 1. the program has met a `todo!`;
 /// 2. it has left processes behind;
 /// 3. it has printed too much;
-/// 4. what the step says for certain;
-/// 5. what the step says of this symptom;
-/// 6. what the symptom means at every step.
+/// 4. an answer came without its newline;
+/// 5. what the step says for certain (not of silence behind a complaint);
+/// 6. what the step says of this symptom;
+/// 7. what the symptom means at every step.
 pub(crate) fn diagnose(
     error: &StepError,
     seen: &Observation,
 ) -> (Fault, Option<&'static str>) {
-    let fault = cause(error, seen);
+    // Whoever has died, or complained of something, is silent for that reason.
+    let silent = matches!(*error.0.failure.fault, Fault::TimedOut(_));
+    let doubtful = silent
+        && !error.0.despite_complaint
+        && (seen.complained || seen.ended.is_some());
+    let certain = error.0.certain.filter(|_| !doubtful);
+    let fault = cause(error, seen, certain.is_some());
     let id = if is_still_to_do(&seen.stderr) {
         Some("still-to-do")
     } else if seen.left_behind || matches!(fault, Fault::LeftBehind(_)) {
         Some("leaves-children")
     } else if matches!(fault, Fault::Flooded(_)) {
         Some("floods")
+    } else if error.lacks_newline() {
+        Some("no-newline")
     } else {
-        let hint = error
-            .0
-            .hints
-            .iter()
-            .find(|(symptom, _)| symptom.fits(&fault, seen.exited_well));
+        let partly =
+            error.got().is_some() && matches!(fault, Fault::TimedOut(_));
+        let mut hints = error.0.hints.iter().filter(|_| !partly);
+        let hint = hints.find(|(symptom, _)| symptom.fits(&fault, seen));
         let hint = hint.map(|&(_, id)| id);
-        error.0.certain.or(hint).or_else(|| usual(&fault, seen))
+        certain.or(hint).or_else(|| usual(&fault, seen))
     };
     (fault, id)
 }
@@ -220,10 +292,10 @@ pub(crate) fn diagnose(
 /// What came, or why it came: a program that has ended closes its connections
 /// and says nothing, and one that has printed too much is stopped. Not so if
 /// the step is certain.
-fn cause(error: &StepError, seen: &Observation) -> Fault {
+fn cause(error: &StepError, seen: &Observation, certain: bool) -> Fault {
     let fault = &*error.0.failure.fault;
-    let is_cause = error.0.certain.is_some()
-        || matches!(fault, Fault::Flooded(_) | Fault::LeftBehind(_));
+    let is_cause =
+        certain || matches!(fault, Fault::Flooded(_) | Fault::LeftBehind(_));
     match (&seen.ended, seen.flooded) {
         _ if is_cause => fault.clone(),
         (Some(ended), _) => ended.clone(),
@@ -254,7 +326,10 @@ fn usual(fault: &Fault, seen: &Observation) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::Symptom::{Closed, Exited, ExitedWell, Reset, TimedOut, Wrong};
+    use super::Symptom::{
+        Closed, Crashed, Exited, ExitedWell, Reset, TimedOut, TimedOutAnyway,
+        Wrong,
+    };
     use super::*;
 
     fn failed(fault: Fault) -> Result {
@@ -374,6 +449,10 @@ mod tests {
             exited_well: true,
             ..running()
         };
+        let complaining = Observation {
+            complained: true,
+            ..running()
+        };
         for (symptom, seen, fits) in [
             (TimedOut, running(), vec![silence()]),
             (
@@ -386,7 +465,11 @@ mod tests {
             (Wrong, running(), vec![wrong.clone()]),
             (Exited, running(), vec![exited()]),
             (ExitedWell, running(), vec![]),
-            (ExitedWell, well, vec![exited()]),
+            (ExitedWell, well.clone(), vec![exited()]),
+            (Crashed, running(), vec![exited()]),
+            (Crashed, well, vec![]),
+            (TimedOut, complaining.clone(), vec![]),
+            (TimedOutAnyway, complaining, vec![silence()]),
         ] {
             for fault in [
                 silence(),
@@ -422,6 +505,31 @@ mod tests {
             id(failed(silence()).diagnose_answer("", "id")),
             Some("hangs")
         );
+    }
+
+    #[test]
+    fn an_answer_without_its_newline_is_no_silence() {
+        let cut = |wanted: &[u8]| -> Result {
+            let wanted = format!("receive {}", quote(wanted));
+            let lab = harness::Lab::new();
+            let failure = lab.failure("a", wanted, silence());
+            Err(failure.with_got(b"1 x".into())).diagnose(TimedOut, "silence")
+        };
+        assert_means(cut(b"1 x\n"), &running(), &silence(), Some("no-newline"));
+        assert_means(cut(b"1 xy\n"), &running(), &silence(), Some("hangs"));
+    }
+
+    #[test]
+    fn silence_behind_a_complaint_has_no_name() {
+        let seen = Observation {
+            complained: true,
+            ..running()
+        };
+        let certain = || failed(silence()).diagnose_if("certain", |_| true);
+        assert_means(certain(), &seen, &silence(), Some("hangs"));
+        assert_means(certain(), &running(), &silence(), Some("certain"));
+        let despite = certain().map_err(StepError::despite_complaint);
+        assert_means(despite, &seen, &silence(), Some("certain"));
     }
 
     #[test]

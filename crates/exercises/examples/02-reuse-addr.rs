@@ -3,16 +3,31 @@
 use std::env;
 use std::io::{self, Error, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::thread;
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
+
+/// Without a pause a failing `accept` would be tried at full speed.
+const PAUSE: Duration = Duration::from_millis(100);
 
 fn main() -> io::Result<()> {
     let addr = env::args().nth(1).unwrap_or("127.0.0.1:9006".to_owned());
     let listener = listen(addr.parse().map_err(Error::other)?)?;
     println!("listening on {}", listener.local_addr()?);
-    for (stream, number) in listener.incoming().zip(1..) {
-        if let Err(error) = greet(stream?, number) {
-            eprintln!("{error}");
+    let mut number = 0;
+    for stream in listener.incoming() {
+        match stream {
+            Ok(stream) => {
+                number += 1;
+                if let Err(error) = greet(stream, number) {
+                    eprintln!("{error}");
+                }
+            }
+            Err(error) => {
+                eprintln!("cannot accept a visitor: {error}");
+                thread::sleep(PAUSE);
+            }
         }
     }
     Ok(())

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+/// Without a pause a failing `accept` would be tried at full speed.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// How often each word has come.
@@ -43,7 +44,6 @@ fn main() -> io::Result<()> {
         });
         if let Err(error) = thread {
             eprintln!("cannot serve a client: {error}");
-            // Without a pause a lasting error would spin at full speed.
             thread::sleep(PAUSE);
         }
     }

@@ -4,8 +4,12 @@ use std::env;
 use std::io::{self, BufRead, BufReader, Error, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
+/// Without a pause a failing `accept` would be tried at full speed.
+const PAUSE: Duration = Duration::from_millis(100);
 static OVER: AtomicBool = AtomicBool::new(false);
 
 fn main() -> io::Result<()> {
@@ -18,22 +22,30 @@ fn main() -> io::Result<()> {
         let _ = io::copy(&mut io::stdin(), &mut io::sink());
         shut_down(addr);
     })?;
-    let mut threads = Vec::new();
+    // Each client's thread has a copy of `here`, and nothing is ever sent.
+    let (here, gone) = mpsc::channel::<()>();
     for stream in listener.incoming() {
-        let stream = stream?;
         if OVER.load(Ordering::SeqCst) {
             break;
         }
-        threads.push(thread::Builder::new().spawn(move || {
-            if let Err(error) = serve(&stream) {
-                eprintln!("{error}");
-            }
-        })?);
+        let here = here.clone();
+        let thread = stream.and_then(|stream| {
+            thread::Builder::new().spawn(move || {
+                if let Err(error) = serve(&stream) {
+                    eprintln!("{error}");
+                }
+                drop(here);
+            })
+        });
+        if let Err(error) = thread {
+            eprintln!("cannot serve a client: {error}");
+            thread::sleep(PAUSE);
+        }
     }
     drop(listener);
-    for thread in threads {
-        let _ = thread.join();
-    }
+    drop(here);
+    // Comes back, with an error, when the last copy is gone.
+    let _ = gone.recv();
     Ok(())
 }
 

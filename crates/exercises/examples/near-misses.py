@@ -254,8 +254,15 @@ def pool(clients, serve=serve_lines, workers=3):
         try:
             clients.put_nowait(conn)
         except queue.Full:
-            conn.sendall(b"busy\n")
-            conn.close()
+            send_away(conn)
+
+
+def send_away(conn):
+    try:
+        conn.sendall(b"busy\n")
+    except OSError:
+        pass
+    conn.close()
 
 
 def says_ready_too_early():

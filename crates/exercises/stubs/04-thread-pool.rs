@@ -20,9 +20,13 @@
 use std::env;
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
+use std::thread;
+use std::time::Duration;
 
 const WORKERS: usize = 3;
 const CHAIRS: usize = 4;
+/// Without a pause a failing `accept` would be tried at full speed.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves clients with a fixed number of threads.
 struct Pool {}
@@ -46,9 +50,16 @@ fn main() -> io::Result<()> {
     let pool = Pool::new(WORKERS, CHAIRS)?;
     println!("listening on {}", listener.local_addr()?);
     for stream in listener.incoming() {
-        if let Err(mut refused) = pool.offer(stream?) {
-            // It may have gone already.
-            let _ = refused.write_all(b"busy\n");
+        match stream.map(|stream| pool.offer(stream)) {
+            Ok(Ok(())) => {}
+            Ok(Err(mut refused)) => {
+                // It may have gone already.
+                let _ = refused.write_all(b"busy\n");
+            }
+            Err(error) => {
+                eprintln!("cannot accept a client: {error}");
+                thread::sleep(PAUSE);
+            }
         }
     }
     Ok(())

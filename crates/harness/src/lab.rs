@@ -24,6 +24,7 @@ pub struct Lab {
     pub(crate) timeout: Duration,
     pub(crate) timeline: Timeline,
     pub(crate) output_limit: usize,
+    pub(crate) quick_acks: bool,
 }
 
 impl Default for Lab {
@@ -39,6 +40,7 @@ impl Lab {
             timeout: TIMEOUT,
             timeline: Timeline::new(),
             output_limit: OUTPUT_LIMIT,
+            quick_acks: false,
         }
     }
 
@@ -58,6 +60,24 @@ impl Lab {
         Self {
             output_limit: bytes,
             ..self
+        }
+    }
+
+    /// The same lab, in which a peer acknowledges at once what it waits for
+    /// (on Linux): an answer in two writes then costs no 40 ms, because the
+    /// second one waits for that (RFC 896).
+    pub fn with_quick_acks(self) -> Self {
+        Self {
+            quick_acks: true,
+            ..self
+        }
+    }
+
+    /// The same lab, with an empty timeline of its own.
+    pub fn unseen(&self) -> Self {
+        Self {
+            timeline: Timeline::new(),
+            ..self.clone()
         }
     }
 

@@ -1,12 +1,13 @@
 //! Exercise 03: count words for many clients at once.
 
 use std::net::Shutdown;
+use std::thread::JoinHandle;
 
 use harness::{Fault, Peer, quote};
 
-use crate::check::Check;
-use crate::diagnosis::Symptom::{Closed, Exited, TimedOut};
-use crate::diagnosis::{Diagnose, Result};
+use crate::check::{Check, Rude};
+use crate::diagnosis::Symptom::{Closed, TimedOut};
+use crate::diagnosis::{Diagnose, Result, StepError};
 
 /// How often a long word repeats a short one, and how many long words are
 /// sent: more than the kernel keeps for a client that does not read.
@@ -23,14 +24,46 @@ const AT_ONCE: usize = 250;
 const WORDS: usize = 4;
 
 pub(crate) fn check(c: &mut Check) -> Result {
+    c.begin()?;
     let word = c.word() + "-a";
 
     c.step("a client's words are counted");
     let mut a = c.connect("a")?;
-    asks(&mut a, &word, 1)?;
+    asks(&mut a, &word, 1).diagnose_if("newline-in-the-word", |error| {
+        let kept = format!("{word}\n");
+        error
+            .got()
+            .is_some_and(|got| got.starts_with(kept.as_bytes()))
+    })?;
     // Another one: so that what goes wrong is the second word, not the same.
-    asks(&mut a, &c.word(), 1).diagnose(Closed, "one-word-only")?;
+    let second = c.word();
+    asks(&mut a, &second, 1).diagnose_if("one-word-only", |error| {
+        let again = |c: &mut Check| {
+            let mut other = c.connect("other")?;
+            asks(&mut other, &c.word(), 1)?;
+            asks(&mut other, &c.word(), 1)
+        };
+        error.is(Closed)
+            && again(c).is_err_and(|e| StepError::from(e).is(Closed))
+    })?;
     asks(&mut a, &word, 2)?;
+
+    c.step("words that come in pieces, and at once, are counted one by one");
+    let (whole, first, last) = (c.word(), c.word(), c.word());
+    // When the first word is answered, the piece behind it has been read.
+    a.send(format!("{whole}\n{first}"))?;
+    a.expect(format!("{whole} 1\n"))
+        .diagnose_if("one-read-one-word", |error| joins(error, &whole))?;
+    a.send(format!("{last}\n"))?;
+    a.expect(format!("{first}{last} 1\n")).diagnose_if(
+        "one-read-one-word",
+        |error| {
+            let alone = format!("{first} 1\n");
+            error
+                .got()
+                .is_some_and(|got| got.starts_with(alone.as_bytes()))
+        },
+    )?;
 
     c.step("others are served while the first client stays connected");
     let others = c.rng().usize(2..=5);
@@ -38,16 +71,18 @@ pub(crate) fn check(c: &mut Check) -> Result {
         .iter()
         .map(|name| c.connect(name))
         .collect::<harness::Result<_>>()?;
-    for (n, client) in others.iter_mut().enumerate() {
+    // The last one first: nobody may wait for a word of those before it.
+    for n in (0..others.len()).rev() {
+        let (before, rest) = others.split_at_mut(n);
+        let client = &mut rest[0];
         let word = format!("{word}-{n}");
-        asks(client, &word, 1).diagnose_if("one-at-a-time", |error| {
-            // It must be the first client that the others wait for.
-            let one = n == 0 && error.is(TimedOut);
-            if one {
-                c.note("is the next one served when the first has left?");
-                hang_up(&a);
-            }
-            one && client.expect(format!("{word} 1\n")).is_ok()
+        asks(client, &word, 1).diagnose_if_cured("one-at-a-time", |error| {
+            let wait = |client: &mut Peer| client.expect(format!("{word} 1\n"));
+            error.is(TimedOut)
+                && match before {
+                    [] => c.is_cured(client, wait, |_| hang_up(&a)),
+                    _ => keeps_waiting(c, &a, before, client, wait),
+                }
         })?;
     }
 
@@ -75,52 +110,141 @@ pub(crate) fn check(c: &mut Check) -> Result {
         client.expect_end().diagnose_if("never-closes", |error| {
             // Only who waits in vain while others are served is forgotten.
             let word = c.word();
-            error.is(TimedOut) && asks(&mut a, &word, 1).is_ok()
+            error.is(TimedOut)
+                && asks(&mut a, &word, 1).is_ok()
+                && client
+                    .expect_end()
+                    .is_err_and(|e| StepError::from(e).is(TimedOut))
         })?;
     }
+    // Those who stay do not notice that others have left.
+    asks(&mut a, &word, count + 2)?;
 
     c.step("a client that resets its connection ends only itself");
-    let fresh = c.word() + "-b";
-    let mut count = 0;
-    for n in 0..AGAIN {
-        let mut rude =
-            c.connect("rude").diagnose(Exited, "dies-with-client")?;
-        let own = format!("{word}-r{n}");
-        asks(&mut rude, &own, 1).diagnose(Exited, "dies-with-client")?;
-        rude.send(format!("{word}-x"))?;
-        rude.reset()?;
-        count += 1;
-        asks(&mut a, &fresh, count).diagnose(Exited, "dies-with-client")?;
+    for how in Rude::ALL {
+        for n in 0..AGAIN / Rude::ALL.len() {
+            let own = format!("{word}-r{n}");
+            let rude = |c: &mut Check| {
+                let (line, own) = (format!("{own}\n"), format!("{own} 1\n"));
+                match how {
+                    Rude::ResetsInALine => c.rude(how, "", &line, &own),
+                    _ => c.rude(how, "", "rude\n", ""),
+                }
+            };
+            let good = |c: &mut Check| {
+                let mut next = c.connect("next")?;
+                let word = c.word() + "-n";
+                next.send(format!("{word}\n"))?;
+                next.expect(format!("{word} "))?;
+                next.line()?;
+                next.half_close()?;
+                Ok(next.expect_end()?)
+            };
+            c.survives(good, rude)?;
+        }
     }
+    let rude = |c: &mut Check| {
+        // Is that a word? Whatever comes, nobody else notices.
+        let mut odd = c.connect("odd")?;
+        odd.send(b"\xff\xfe\n\n")?;
+        odd.half_close()?;
+        let _ = odd.rest();
+        Ok(())
+    };
+    let fresh = c.word() + "-b";
+    let good = |c: &mut Check| {
+        let mut next = c.connect("next")?;
+        next.send(format!("{fresh}-n\n"))?;
+        next.expect(format!("{fresh}-n "))?;
+        Ok(next.line().map(drop)?)
+    };
+    c.survives(good, rude)?;
+    asks(&mut a, &fresh, 1)?;
 
     c.step("a client that never reads its answers hinders nobody");
+    let mut count = 1;
     let deaf = c.connect_small("deaf")?;
     let long = format!("{}\n", c.word().repeat(LONG));
     let many = long.repeat(UNREAD_WORDS).into_bytes();
     let sending = deaf.send_in_background(many, 64 << 10);
+    let mut deaf = Some((deaf, sending));
     // A busy machine may let the program rest before it has to: look again.
     for _ in 0..LOOKS {
-        deaf.wait_until_stalled()?;
+        if let Some((deaf, _)) = &deaf {
+            deaf.wait_until_stalled()?;
+        }
         for _ in 0..AGAIN {
             count += 1;
-            asks(&mut a, &fresh, count)
-                .diagnose(TimedOut, "lock-held-while-writing")?;
+            let wait = |a: &mut Peer| a.expect(format!("{fresh} {count}\n"));
+            asks(&mut a, &fresh, count).diagnose_if_cured(
+                "lock-held-while-writing",
+                |error| {
+                    error.is(TimedOut)
+                        && c.is_cured(&mut a, wait, |_| {
+                            leave(&mut deaf);
+                            true
+                        })
+                },
+            )?;
         }
     }
-    hang_up(&deaf);
-    deaf.close();
-    let _ = sending.join();
+    leave(&mut deaf);
     for _ in 0..AGAIN {
         count += 1;
-        asks(&mut a, &fresh, count).diagnose(Exited, "dies-with-client")?;
+        asks(&mut a, &fresh, count)?;
     }
     Ok(())
 }
 
+/// True if those who say nothing keep `last` waiting, until they have said
+/// something; or if the first client of all keeps them waiting, until it has
+/// left. (A few threads for all would serve some of them at once.)
+fn keeps_waiting(
+    c: &mut Check,
+    a: &Peer,
+    before: &mut [Peer],
+    last: &mut Peer,
+    wait: impl Fn(&mut Peer) -> harness::Result,
+) -> bool {
+    c.note("is it served when those before it have said something?");
+    let word = c.word() + "-w";
+    let says = |last: &mut Peer| {
+        let _ = last;
+        (1..)
+            .zip(before.iter_mut())
+            .all(|(n, client)| asks(client, &word, n).is_ok())
+    };
+    if c.is_cured(last, wait, says) {
+        return true;
+    }
+    let second = &mut before[0];
+    let answer = format!("{word} 1\n");
+    c.is_cured(second, |second| second.expect(&answer), |_| hang_up(a))
+}
+
+/// True for the answer of a program that takes all that a read has brought for
+/// one word.
+fn joins(error: &StepError, first: &str) -> bool {
+    let wrong = |got: &[u8]| {
+        let text = String::from_utf8_lossy(got).into_owned();
+        let rest = text.strip_prefix(first).unwrap_or_default().to_owned();
+        rest.starts_with('\n') || rest.starts_with(|c: char| c.is_alphabetic())
+    };
+    error.got().is_some_and(wrong)
+}
+
+/// Lets a client leave whose words are sent by a thread.
+fn leave(client: &mut Option<(Peer, JoinHandle<harness::Result>)>) {
+    if let Some((client, sending)) = client.take() {
+        let _ = hang_up(&client);
+        let _ = sending.join();
+        client.close();
+    }
+}
+
 /// Ends both directions at once, even if a thread still sends.
-fn hang_up(client: &Peer) {
-    // Fails only if the other side was first.
-    let _ = client.stream().shutdown(Shutdown::Both);
+fn hang_up(client: &Peer) -> bool {
+    client.stream().shutdown(Shutdown::Both).is_ok()
 }
 
 fn asks(client: &mut Peer, word: &str, count: usize) -> harness::Result {

@@ -1,70 +1,87 @@
 //! Exercise 04: three workers, four chairs, and no more.
+//!
+//! What a client hears tells little of why: who hears nothing may wait for a
+//! worker, for a chair, or for a listener that has died. So who hears nothing
+//! where `busy` is due is asked in this order: has anybody who should wait been
+//! served? is anybody told `busy` at all? has the listener taken all of them
+//! in? and when all leave, is the last one served?
 
 use harness::{Fault, Peer, quote};
 
-use crate::check::{Check, expect_gone};
-use crate::diagnosis::Symptom::{Closed, Exited, TimedOut};
+use crate::check::{Check, Rude, expect_gone};
+use crate::diagnosis::Symptom::{Closed, Crashed, TimedOut, TimedOutAnyway};
 use crate::diagnosis::{Diagnose, Result, StepError};
 
 const WORKERS: [&str; 3] = ["a", "b", "c"];
 /// How often something is tried that a lucky moment may hide.
 const AGAIN: usize = 20;
 const CHAIRS: [&str; 4] = ["d", "e", "f", "g"];
-/// More clients than any miscounting of the chairs lets wait.
-const MANY: usize = 20;
+/// More clients than anybody puts up chairs for by mistake (and, elsewhere,
+/// fewer than the files that a program may have open).
+const MANY: usize = if cfg!(target_os = "linux") { 300 } else { 100 };
 
 pub(crate) fn check(c: &mut Check) -> Result {
+    c.begin()?;
+
     c.step("three clients are served at once");
-    let mut served = vec![is_ready(c, WORKERS[0])?];
-    asks(c, &mut served[0])?;
-    for name in &WORKERS[1..] {
-        // With two at work, the lock is not what keeps the third away.
-        let alone = served.len() == 1;
-        let client = is_ready(c, name)
-            .diagnose_if("lock-held-while-working", |error| {
-                alone && error.is(TimedOut) && has_an_end(c, CHAIRS.len())
-            })
-            .diagnose_if("one-at-a-time", |error| {
-                alone && error.is(TimedOut) && comes_next(c, &mut served)
-            })?;
-        served.push(client);
-    }
-    for client in &mut served {
-        asks(c, client)?;
-    }
+    let mut served = three_served(c)?;
+    served[0].send("aé\n")?;
+    served[0].expect(b"\xa9\xc3a\n")?;
 
     c.step("four more wait, and the next one is told `busy`");
-    let mut waiting = CHAIRS
-        .iter()
-        .map(|name| c.connect(name))
-        .collect::<harness::Result<Vec<_>>>()?;
+    let mut waiting = four_wait(c)?;
     let mut h = c.connect("h")?;
-    h.expect("busy\n")
-        .diagnose_if("chairs-miscounted", |error| {
-            error.is(TimedOut) && has_an_end(c, MANY)
-        })
-        .diagnose(TimedOut, "unbounded")
-        .diagnose_if("thread-per-client", |error| {
-            is_served(c, &mut h, error)
-        })?;
+    if let Err(failure) = h.expect("busy\n") {
+        return Err(not_busy(c, failure.into(), served, waiting, h));
+    }
     h.expect_end()?;
     still_wait(c, &mut served, &mut waiting)?;
+    // A queue that somebody empties into his own hands has one chair more.
+    let mut i = c.connect("i")?;
+    i.expect("busy\n")
+        .diagnose_if("chairs-miscounted", |error| error.is(TimedOut))?;
+    i.expect_end()?;
+    let rude = |c: &mut Check| c.rude(Rude::ResetsAtOnce, "", "", "");
+    let busy = |c: &mut Check| {
+        let mut next = c.connect("j")?;
+        Ok(next.expect("busy\n")?)
+    };
+    let result = rude(c).and_then(|()| busy(c));
+    if let Err(error) = result {
+        drop((served, waiting));
+        return Err(dies_when_full(c, error));
+    }
 
     c.step("who waited longest is served when a client leaves");
-    served.remove(0).close();
-    let mut d = waiting.remove(0);
-    d.expect("ready\n")
-        .diagnose_if("one-client-a-worker", |error| {
-            // Nobody else may have been taken in its place, and the worker must
-            // have let its client go.
-            error.is(TimedOut)
-                && waiting.iter().all(|w| w.has_nothing().unwrap_or(false))
-                && served[0].half_close().is_ok()
-                && served[0].expect_end().is_ok()
-        })?;
-    served.push(d);
-    still_wait(c, &mut served, &mut waiting)?;
+    // Not the one who came first: a queue for each worker would look right.
+    for leaves in [2, 0] {
+        served.remove(leaves).close();
+        let d = next_in_turn(c, &mut served, &mut waiting)?;
+        served.push(d);
+        still_wait(c, &mut served, &mut waiting)?;
+    }
     drop((waiting, served));
+
+    c.step("clients that leave, politely or by a reset, cost no worker");
+    all_have_left(c)?;
+    let mut again = three_served(c)?;
+    let mut waiting = four_wait(c)?;
+    let mut h = c.connect("h")?;
+    h.expect("busy\n")?;
+    still_wait(c, &mut again, &mut waiting)?;
+    drop((waiting, again, h));
+
+    all_have_left(c)?;
+    for how in Rude::ALL {
+        let rude = |c: &mut Check| {
+            let (greeting, line) = ("ready\n", "stressed\n");
+            WORKERS
+                .iter()
+                .try_for_each(|_| c.rude(how, greeting, line, "desserts\n"))
+        };
+        let good = |c: &mut Check| serve_three(c, "worker-lost-on-reset");
+        c.survives(good, rude)?;
+    }
 
     c.step("a panic costs no worker");
     for _ in WORKERS {
@@ -72,15 +89,254 @@ pub(crate) fn check(c: &mut Check) -> Result {
         p.send("panic\n")?;
         expect_gone(&mut p)?;
     }
+    serve_three(c, "worker-lost-on-panic")
+        .diagnose(Crashed, "worker-lost-on-panic")
+}
+
+/// A moment may pass until it is known that those who waited have left.
+fn all_have_left(c: &Check) -> Result {
+    let mut last = is_ready(c, "next").map(drop);
+    let free = || {
+        let busy = last.as_ref().is_err_and(|e| e.got() == Some(b"busy\n"));
+        if busy {
+            last = is_ready(c, "next").map(drop);
+        }
+        !busy
+    };
+    let _ = c.lab().wait_until("be free again", free);
+    last
+}
+
+/// The first three clients, each of them served while the others stay.
+fn three_served(c: &mut Check) -> Result<Vec<Peer>> {
+    let first = is_ready(c, WORKERS[0])
+        .diagnose_if("no-queue", |error| is_lucky_without_a_chair(c, error));
+    let mut served = vec![first?];
+    asks(c, &mut served[0])?;
+    for name in &WORKERS[1..] {
+        let (client, greeted) = greeted(c, name)?;
+        match greeted {
+            Ok(()) => served.push(client),
+            Err(error) => {
+                return Err(not_ready(c, error, &mut served, client));
+            }
+        }
+    }
+    for client in &mut served {
+        asks(c, client)?;
+    }
+    Ok(served)
+}
+
+fn four_wait(c: &mut Check) -> Result<Vec<Peer>> {
+    Ok(CHAIRS
+        .iter()
+        .map(|name| c.connect(name))
+        .collect::<harness::Result<Vec<_>>>()?)
+}
+
+/// What it means that a client is not greeted while fewer than three are
+/// served.
+fn not_ready(
+    c: &mut Check,
+    error: StepError,
+    served: &mut Vec<Peer>,
+    mut client: Peer,
+) -> StepError {
+    if is_lucky_without_a_chair(c, &error) {
+        return error.certainly("no-queue");
+    }
+    if !error.is(TimedOut) || client.expect("ready\n").is_ok() {
+        return error;
+    }
+    // With two at work, the lock is not what keeps the third away.
+    let alone = served.len() == 1;
+    if alone && has_an_end(c, CHAIRS.len()) {
+        return error.certainly("lock-held-while-working");
+    }
+    c.note("is it served when those before it leave?");
+    let id = if alone {
+        "one-at-a-time"
+    } else {
+        "too-few-workers"
+    };
+    let leave = |_: &mut Peer| {
+        served.clear();
+        true
+    };
+    let wait = |client: &mut Peer| client.expect("ready\n");
+    if c.is_cured(&mut client, wait, leave) {
+        return error.certainly(id).despite_complaint();
+    }
+    error
+}
+
+/// What it means that the client behind those who wait is not told `busy`.
+fn not_busy(
+    c: &mut Check,
+    error: StepError,
+    mut served: Vec<Peer>,
+    mut waiting: Vec<Peer>,
+    mut h: Peer,
+) -> StepError {
+    if is_served(c, &mut h, &error) {
+        return error.certainly("thread-per-client");
+    }
+    if error.is(Closed) {
+        return if sends_all_away(c) {
+            error.certainly("sent-away-without-a-word")
+        } else {
+            error
+        };
+    }
+    // What is late is not missing.
+    if !error.is(TimedOut) || h.expect("busy\n").is_ok() {
+        return error;
+    }
+    if waiting.iter_mut().any(|client| {
+        client.has_nothing().is_ok_and(|nothing| !nothing)
+            && client.expect("ready\n").is_ok()
+            && asks(c, client).is_ok()
+    }) {
+        return error.certainly("thread-per-client");
+    }
+    c.note("is anybody told `busy`? many clients more try");
+    let mut more = Vec::new();
+    let mut is_stuck = false;
+    for _ in 0..MANY {
+        match quick(c).connect("more", c.addr()) {
+            Ok(client) => more.push(client),
+            Err(failure) => {
+                if !StepError::from(failure).is(TimedOut) {
+                    return error;
+                }
+                is_stuck = true;
+                break;
+            }
+        }
+    }
+    let Some(mut last) = more.pop() else {
+        return error;
+    };
+    last.set_timeout(c.lab().timeout());
+    let told = last.expect("busy\n").is_ok()
+        || more
+            .iter()
+            .any(|m| m.has_nothing().is_ok_and(|nothing| !nothing));
+    if told {
+        return error.certainly("chairs-miscounted");
+    }
+    is_stuck |= harness::proc::accept_queue(c.addr()).unwrap_or(0) > 0;
+    c.note("is the last one served when all others leave?");
+    served.clear();
+    waiting.clear();
+    drop((more, h));
+    if last.expect("ready\n").is_err() || asks(c, &mut last).is_err() {
+        return error;
+    }
+    let id = if is_stuck {
+        "listener-waits"
+    } else {
+        "unbounded"
+    };
+    error.certainly(id).despite_complaint()
+}
+
+/// A lab in which nobody waits long: for clients that may find the accept
+/// queue full.
+fn quick(c: &Check) -> harness::Lab {
+    let lab = c.lab().clone();
+    let timeout = lab.timeout() / 2;
+    lab.with_timeout(timeout)
+}
+
+fn sends_all_away(c: &Check) -> bool {
+    c.connect("i").is_ok_and(|mut i| {
+        i.expect("busy\n")
+            .is_err_and(|failure| StepError::from(failure).is(Closed))
+    })
+}
+
+/// A client that leaves while all chairs are taken ends the program, if it does
+/// so again.
+fn dies_when_full(c: &mut Check, error: StepError) -> StepError {
+    let full = |c: &mut Check| {
+        all_have_left(c)?;
+        let served = three_served(c)?;
+        let waiting = four_wait(c)?;
+        c.connect("h")?.expect("busy\n")?;
+        Ok((served, waiting))
+    };
+    let good = |c: &mut Check| full(c).map(drop);
+    let rude = |c: &mut Check| {
+        let all = full(c)?;
+        c.rude(Rude::ResetsAtOnce, "", "", "")?;
+        c.connect("j")?.expect("busy\n")?;
+        drop(all);
+        Ok(())
+    };
+    c.ends_with("dies-with-client", error, good, rude)
+}
+
+/// The one that has waited longest, served; nobody else may be.
+fn next_in_turn(
+    c: &mut Check,
+    served: &mut [Peer],
+    waiting: &mut Vec<Peer>,
+) -> Result<Peer> {
+    let mut d = waiting.remove(0);
+    let Err(failure) = d.expect("ready\n") else {
+        return Ok(d);
+    };
+    let error = StepError::from(failure);
+    if !error.is(TimedOut) || d.expect("ready\n").is_ok() {
+        return Err(error);
+    }
+    for other in waiting.iter_mut() {
+        if other.has_nothing().is_ok_and(|nothing| !nothing) {
+            let early =
+                other.expect("ready\n").is_ok() && asks(c, other).is_ok();
+            return Err(match early {
+                true => error.certainly("not-in-turn"),
+                false => error,
+            });
+        }
+    }
+    // Has the worker let its client go, and is nobody ever served again, old
+    // or new?
+    c.note("is anybody served again when all leave?");
+    for client in served.iter_mut() {
+        if client.half_close().is_err() || client.expect_end().is_err() {
+            return Err(error);
+        }
+    }
+    let newcomer = |c: &Check| {
+        let mut new = c.connect("new").ok()?;
+        Some(match new.expect("ready\n") {
+            Ok(()) => true,
+            Err(failure) => {
+                let error = StepError::from(failure);
+                !error.is(TimedOut) && error.got() != Some(b"busy\n")
+            }
+        })
+    };
+    if newcomer(c) == Some(false) && d.expect("ready\n").is_err() {
+        return Err(error.certainly("one-client-a-worker"));
+    }
+    Err(error)
+}
+
+/// Three clients are served again, behind what may have cost a worker.
+fn serve_three(c: &mut Check, id: &'static str) -> Result {
     let mut again = Vec::new();
     for name in WORKERS {
-        again.push(
-            greeted(c, name)
-                .diagnose(TimedOut, "worker-lost-on-panic")
-                .diagnose_answer("busy\n", "worker-lost-on-panic")
-                .diagnose(Closed, "worker-lost-on-panic")
-                .diagnose(Exited, "worker-lost-on-panic")?,
-        );
+        let (client, greeted) = greeted(c, name)?;
+        // A panic is a complaint, and here it is the reason.
+        greeted
+            .diagnose(TimedOutAnyway, id)
+            .diagnose_answer("busy\n", id)
+            .diagnose(Closed, id)?;
+        again.push(client);
     }
     for client in &mut again {
         asks(c, client)?;
@@ -126,26 +382,33 @@ fn is_served(c: &mut Check, client: &mut Peer, error: &StepError) -> bool {
     error.got() == Some(b"ready\n") && asks(c, client).is_ok()
 }
 
-fn is_ready(c: &Check, name: &str) -> Result<Peer> {
-    greeted(c, name).diagnose_if("no-queue", |error| {
-        // Without a chair, who comes at the right moment is served.
-        let lucky = || greeted(c, "again").is_ok();
-        error.got() == Some(b"busy\n")
-            && c.lab().wait_until("be lucky", lucky).is_ok()
-    })
+/// Without a chair, who comes at the right moment is served.
+fn is_lucky_without_a_chair(c: &Check, error: &StepError) -> bool {
+    let lucky =
+        || greeted(c, "again").is_ok_and(|(_, greeted)| greeted.is_ok());
+    error.got() == Some(b"busy\n")
+        && c.lab().wait_until("be lucky", lucky).is_ok()
 }
 
-fn greeted(c: &Check, name: &str) -> harness::Result<Peer> {
-    let mut client = c.connect(name)?;
-    client.expect("ready\n")?;
+fn is_ready(c: &Check, name: &str) -> Result<Peer> {
+    let (client, greeted) = greeted(c, name)?;
+    greeted
+        .diagnose_if("no-queue", |error| is_lucky_without_a_chair(c, error))?;
     Ok(client)
 }
 
-fn asks(c: &mut Check, client: &mut Peer) -> harness::Result {
+/// A client, and whether it was told `ready`.
+fn greeted(c: &Check, name: &str) -> Result<(Peer, Result)> {
+    let mut client = c.connect(name)?;
+    let greeted = client.expect("ready\n");
+    Ok((client, greeted.map_err(StepError::from)))
+}
+
+fn asks(c: &mut Check, client: &mut Peer) -> Result {
     let word = c.word();
     let answer: String = word.chars().rev().collect();
     client.send(format!("{word}\n"))?;
-    client.expect(format!("{answer}\n"))
+    Ok(client.expect(format!("{answer}\n"))?)
 }
 
 /// True if a client behind `more` others is told `busy`: then somebody takes
@@ -157,12 +420,4 @@ fn has_an_end(c: &Check, more: usize) -> bool {
     let last = c.connect("last").and_then(|mut last| last.expect("busy\n"));
     drop(more);
     last.is_ok()
-}
-
-/// True if another client is served as soon as those who are served leave.
-fn comes_next(c: &Check, served: &mut Vec<Peer>) -> bool {
-    c.note("is somebody else served when the first client leaves?");
-    let next = c.connect("next");
-    served.clear();
-    next.and_then(|mut next| next.expect("ready\n")).is_ok()
 }

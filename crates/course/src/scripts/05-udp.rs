@@ -3,8 +3,10 @@
 use harness::UdpPeer;
 
 use crate::check::Check;
-use crate::diagnosis::Symptom::{Exited, ExitedWell, Refused, TimedOut};
-use crate::diagnosis::{Diagnose, Result};
+use crate::diagnosis::Symptom::{
+    Crashed, Exited, ExitedWell, Refused, TimedOut,
+};
+use crate::diagnosis::{Diagnose, Result, StepError};
 
 /// Around what programs take for large enough. What the answer adds must fit
 /// into a datagram, too; macOS sends no more than 9,216 bytes by default.
@@ -12,8 +14,16 @@ const SIZES: [usize; 8] = [1, 2, 511, 1_025, 1_500, 4_097, 8_193, 9_000];
 const LARGE: [usize; 3] = [16_385, 33_000, 65_000];
 /// The most that UDP over IPv4 carries.
 const LARGEST: usize = 65_507;
+/// No text of UTF-8, each in its own way; see exercise 01.
+const BROKEN: [&[u8]; 4] = [
+    b"\x80 begins",
+    b"cut \xe2\x82",
+    b"\xed\xa0\x80",
+    b"\xff\xfe\xff",
+];
 
 pub(crate) fn check(c: &mut Check) -> Result {
+    c.begin()?;
     let a = c.udp("a")?;
 
     c.step("a datagram is answered with its length and turned round");
@@ -34,6 +44,14 @@ pub(crate) fn check(c: &mut Check) -> Result {
         .diagnose_if("two-datagrams", |error| {
             let first = error.got().map(<[u8]>::trim_ascii_end);
             first == Some(count.trim_ascii_end()) && a.expect(bytes).is_ok()
+        })
+        .diagnose_if("no-room", |error| {
+            // Not once only, and not for this word only.
+            let nothing = answer(b"");
+            let next = c.word();
+            error.got() == Some(&nothing)
+                && a.send(&next).is_ok()
+                && a.expect(&nothing).is_ok()
         })?;
 
     c.step("several clients get their own answers");
@@ -41,31 +59,55 @@ pub(crate) fn check(c: &mut Check) -> Result {
     for client in &others {
         let word = c.word();
         client.send(&word)?;
-        client.expect(answer(word.as_bytes())).diagnose_if(
-            "first-peer-only",
-            |error| {
-                let nothing = error.is(TimedOut) || error.is(Refused);
+        let turned = answer(word.as_bytes());
+        client
+            .expect(&turned)
+            .diagnose_if("first-peer-only", |error| {
+                let refused = error.is(Refused);
+                let nothing = || {
+                    error.is(TimedOut)
+                        && client.expect(&turned).is_err_and(|failure| {
+                            StepError::from(failure).is(TimedOut)
+                        })
+                };
                 // Right or wrong: the first one still gets answers.
-                nothing
+                (refused || nothing())
                     && match asks(c, &a, 5) {
                         Ok(()) => true,
                         Err(other) => other.got().is_some(),
                     }
-            },
-        )?;
+            })?;
     }
     asks(c, &a, 5)?;
+    // Who asks while others wait gets no other's answer.
+    let words: Vec<_> = others.iter().map(|_| c.word()).collect();
+    for (client, word) in others.iter().zip(&words) {
+        client.send(word)?;
+    }
+    for (client, word) in others.iter().zip(&words) {
+        client.expect(answer(word.as_bytes()))?;
+    }
+
+    // Who has gone before its answer comes is nobody else's affair.
+    for _ in 0..3 {
+        c.udp("gone")?.send("good bye")?;
+        asks(c, &a, 5)?;
+    }
 
     c.step("an empty datagram is answered like any other");
     a.send("")?;
     a.expect(answer(b""))
         .diagnose(ExitedWell, "empty-datagram-is-eof")
-        .diagnose(TimedOut, "empty-datagram-is-eof")?;
+        .diagnose_if("empty-datagram-is-eof", |error| {
+            error.is(TimedOut)
+                && a.expect(answer(b""))
+                    .is_err_and(|failure| StepError::from(failure).is(TimedOut))
+        })?;
     asks(c, &a, 5)?;
 
     c.step("any bytes are turned round, not only letters");
     let text = (c.word() + "é你").into_bytes();
-    for bytes in [text, b"\xffis no text".to_vec()] {
+    for bytes in [text].into_iter().chain(BROKEN.map(<[u8]>::to_vec)) {
         a.send(&bytes)?;
         a.expect(answer(&bytes))
             .diagnose_if("takes-bytes-for-text", |error| {
@@ -75,7 +117,34 @@ pub(crate) fn check(c: &mut Check) -> Result {
                     is_turned_text(error.got(), &bytes)
                 }
             })
-            .diagnose(Exited, "takes-bytes-for-text")?;
+            .diagnose(Exited, "takes-bytes-for-text")
+            // A complaint is about these bytes: others are answered.
+            .map_err(StepError::despite_complaint)?;
+    }
+    let word = c.word();
+    for text in [
+        format!("{word}\n"),
+        format!(" \t{word} "),
+        "\r\n".to_owned(),
+        format!("\0{word}\0"),
+        format!("{word} {word}\n{word}\0{word}"),
+    ] {
+        a.send(&text)?;
+        a.expect(answer(text.as_bytes()))
+            .diagnose_if("trims", |error| {
+                [
+                    text.trim(),
+                    text.trim_end(),
+                    text.trim_start(),
+                    text.trim_end_matches('\n'),
+                    text.trim_end_matches('\0'),
+                    text.trim_matches('\0'),
+                ]
+                .iter()
+                .any(|cut| {
+                    *cut != text && error.got() == Some(&answer(cut.as_bytes()))
+                })
+            })?;
     }
 
     c.step("datagrams of many sizes come back whole");
@@ -101,7 +170,7 @@ pub(crate) fn check(c: &mut Check) -> Result {
             let cut = answer(&vec![b'x'; kept.min(LARGEST)]);
             kept < LARGEST && error.got() == Some(&cut)
         })
-        .diagnose(Exited, "error-ends-server")
+        .diagnose(Crashed, "error-ends-server")
 }
 
 /// The number at the beginning of an answer.
@@ -114,9 +183,19 @@ fn number(answer: &[u8]) -> Option<usize> {
 /// counted or turned round its characters.
 fn is_turned_text(got: Option<&[u8]>, bytes: &[u8]) -> bool {
     let text = String::from_utf8_lossy(bytes);
-    let characters = text.chars().rev().collect::<String>().into_bytes();
-    let turned = [characters, bytes.iter().rev().copied().collect()];
-    let counts = [bytes.len(), text.len(), text.chars().count()];
+    let left_out = text.replace('\u{fffd}', "");
+    let turned = |text: &str| text.chars().rev().collect::<String>();
+    let turned = [
+        turned(&text).into_bytes(),
+        turned(&left_out).into_bytes(),
+        bytes.iter().rev().copied().collect(),
+    ];
+    let counts = [
+        bytes.len(),
+        text.len(),
+        text.chars().count(),
+        left_out.chars().count(),
+    ];
     counts.iter().any(|count| {
         let answers =
             |turned| [format!("{count} ").as_bytes(), turned].concat();

@@ -1,28 +1,108 @@
 //! Exercise 06: add numbers, and stop when told to.
+//!
+//! Of what only time tells, a grace period, one pause of the checker's timeout
+//! is asked; a longer one passes.
 
-use harness::{Fault, Peer};
+use harness::{Fault, Peer, Program};
 
-use crate::check::{Check, expect_gone};
-use crate::diagnosis::Symptom::{Closed, Exited, ExitedWell, TimedOut};
-use crate::diagnosis::{Diagnose, Result};
+use crate::check::{Check, Rude, expect_gone};
+use crate::diagnosis::Symptom::{
+    Closed, Crashed, Exited, ExitedWell, TimedOut,
+};
+use crate::diagnosis::{Diagnose, Result, StepError};
 
 /// How often a request is made that a program about to end may still answer:
 /// on a busy machine its end takes a while.
 const AGAIN: usize = 300;
+/// A sum that does not fit into 32 bits, and one that does not fit into 53.
+const LARGE: [i64; 3] = [2_000_000_000, 2_000_000_000, -5];
+const LARGER: [i64; 2] = [9_007_199_254_740_993, 4];
+/// More numbers than a small buffer holds.
+const MANY: usize = 2_000;
 
 pub(crate) fn check(c: &mut Check) -> Result {
+    c.begin()?;
     c.step("a client's requests are answered");
     let mut a = c.connect("a")?;
-    asks(c, &mut a)?;
-    asks(c, &mut a).diagnose(Closed, "one-request-only")?;
+    let few = few(c);
+    asks(&mut a, &few)?;
+    // The same again: so that what goes wrong is the second request.
+    asks(&mut a, &few).diagnose_if("one-request-only", |error| {
+        let again = || {
+            let mut other = c.connect("other")?;
+            asks(&mut other, &few)?;
+            asks(&mut other, &few)
+        };
+        error.is(Closed)
+            && again().is_err_and(|e| StepError::from(e).is(Closed))
+    })?;
+
+    c.step("requests that come in pieces, and at once, are answered");
+    let line = joined(&few, " ");
+    let half = line.len() / 2;
+    let sum: i64 = few.iter().sum();
+    let (first, second) = line.split_at(half);
+    a.send(format!("{line}\n{first}"))?;
+    a.expect(format!("{sum}\n"))
+        .diagnose_if("one-read-one-request", |error| {
+            reads_on(c, error, &few)
+        })?;
+    a.send(format!("{second}\n"))?;
+    a.expect(format!("{sum}\n")).diagnose_if(
+        "one-read-one-request",
+        |error| {
+            let numbers = first.split_whitespace().map(str::parse::<i64>);
+            let alone = numbers.sum::<std::result::Result<i64, _>>();
+            let alone = alone.map(|sum| format!("{sum}\n"));
+            let starts = |alone: String| {
+                let got = error.got().unwrap_or_default();
+                got.starts_with(alone.as_bytes())
+            };
+            alone.is_ok_and(starts)
+        },
+    )?;
+
+    c.step("numbers of all kinds are added");
+    let negative = [-few[0], few[1], -1];
+    let answered = |numbers: &[i64], id| {
+        fails_again(c, asks(&mut connected(c)?, numbers), numbers, " ", id)
+    };
+    answered(&negative, "no-negative-numbers")?;
+    answered(&LARGE, "numbers-too-small")?;
+    answered(&LARGER, "numbers-too-small")?;
+    let spaced = asks_with(&mut connected(c)?, &few, "   ");
+    fails_again(c, spaced, &few, "   ", "one-space-only")?;
+    let many: Vec<i64> = (0..MANY as i64).collect();
+    asks(&mut connected(c)?, &many)?;
+    asks(&mut a, &few)?;
 
     c.step("a wrong request ends only its own connection");
-    for wrong in ["1 two 3\n", "1.5\n"] {
+    for wrong in ["1 two 3\n", "1.5\n", "x\n"] {
         let mut bad = c.connect("bad")?;
         bad.send(wrong)?;
-        expect_gone(&mut bad).diagnose(Exited, "error-ends-server")?;
-        asks(c, &mut a).diagnose(Exited, "error-ends-server")?;
+        expect_gone(&mut bad)
+            .diagnose_if("answers-wrong-requests", |_| {
+                c.connect("bad").is_ok_and(|mut bad| {
+                    bad.send(wrong).is_ok()
+                        && bad.receive().is_ok_and(|got| got.ends_with(b"\n"))
+                })
+            })
+            .diagnose(Crashed, "error-ends-server")?;
+        asks(&mut a, &few).diagnose(Crashed, "error-ends-server")?;
     }
+
+    c.step("a client that resets its connection ends only itself");
+    for how in Rude::ALL {
+        let rude = |c: &mut Check| c.rude(how, "", "1 2\n", "3\n");
+        let good = |c: &mut Check| {
+            let mut next = c.connect("next")?;
+            asks(&mut next, &[3, 4])?;
+            next.half_close()?;
+            Ok(next.expect_end()?)
+        };
+        c.survives(good, rude)?;
+    }
+    asks(&mut a, &few)?;
 
     let steps = [
         "told to stop while nobody is there, it ends with code 0",
@@ -38,40 +118,156 @@ pub(crate) fn check(c: &mut Check) -> Result {
     c.step(steps[0]);
     a.half_close()?;
     a.expect_end()?;
-    stop(c)?;
-    c.expect_success()
-        .diagnose_if("shutdown-deadlocks", |error| {
-            // If its listener is closed, `accept` is not what it waits in.
-            error.is(TimedOut) && c.connect("late").is_ok()
-        })?;
+    stop(c, &mut [])?;
+    ends_when_nobody_is_there(c)?;
 
     c.step(steps[1]);
     c.start_anew()?;
-    let mut a = c.connect("a")?;
-    asks(c, &mut a)?;
-    stop(c)?;
+    let mut clients = Vec::new();
+    for name in ["a", "b", "c"] {
+        clients.push(c.connect(name)?);
+    }
+    // They are accepted in their order: the second one is, without a word.
+    asks(&mut clients[2], &few)?;
+    asks(&mut clients[0], &few)?;
+    stop(c, &mut clients)?;
     refuses(c).diagnose(Exited, "cuts-off-clients")?;
 
     c.step(steps[2]);
-    for _ in 0..AGAIN {
-        asks(c, &mut a)
+    c.note("a pause: is there a grace period?");
+    c.pause();
+    for client in &mut clients {
+        stays(client, &few)
             .diagnose(Exited, "cuts-off-clients")
             .diagnose(Closed, "cuts-off-clients")?;
     }
-    a.half_close()?;
-    a.expect_end()?;
+    // The first one leaves, then the last one: nobody else may be cut off.
+    for leaves in [0, 1] {
+        let mut left = clients.remove(leaves);
+        left.half_close()?;
+        left.expect_end()?;
+        stays(&mut clients[0], &few)
+            .diagnose(Exited, "waits-for-one-only")
+            .diagnose(Closed, "waits-for-one-only")?;
+    }
+    let mut last = clients.remove(0);
+    last.half_close()?;
+    last.expect_end()?;
     c.expect_success()
 }
 
-/// Tells the program to shut down.
-fn stop(c: &mut Check) -> Result {
-    if let Some(program) = c.program() {
-        program.end_input();
-        program
-            .expect("shutting down\n")
-            .diagnose(ExitedWell, "not-announced")?;
-    }
+/// Small numbers that need no sign.
+fn few(c: &mut Check) -> Vec<i64> {
+    (0..c.rng().usize(3..=5))
+        .map(|_| c.rng().i64(10..=99))
+        .collect()
+}
+
+fn connected(c: &Check) -> Result<Peer> {
+    Ok(c.connect("other")?)
+}
+
+/// What it means that these numbers are not added: another client's few are
+/// added, and these are not, again.
+fn fails_again(
+    c: &Check,
+    result: harness::Result,
+    numbers: &[i64],
+    space: &str,
+    id: &'static str,
+) -> Result {
+    result.diagnose_if(id, |error| {
+        let wrong = |failure: harness::Failure| {
+            let error = StepError::from(failure);
+            error.is(Closed) || error.got().is_some()
+        };
+        (error.is(Closed) || error.got().is_some())
+            && c.connect("other").is_ok_and(|mut other| {
+                asks(&mut other, &[1, 2]).is_ok()
+                    && asks_with(&mut other, numbers, space).is_err_and(wrong)
+            })
+    })
+}
+
+/// True if a program takes all that a read has brought for one request: alone
+/// the line is answered, and with the beginning of the next one it is not.
+fn reads_on(c: &Check, error: &StepError, few: &[i64]) -> bool {
+    let alone = || {
+        let mut other = c.connect("other")?;
+        (0..4).try_for_each(|_| asks(&mut other, few))
+    };
+    (error.is(Closed) || error.got().is_some()) && alone().is_ok()
+}
+
+/// Tells the program to shut down, and reads that it says so.
+fn stop(c: &mut Check, clients: &mut [Peer]) -> Result {
+    let Some(program) = c.program() else {
+        return Ok(());
+    };
+    let before = program.stdout().len();
+    program.end_input();
+    let said = says(program);
+    said.or_else(|failure| {
+        let error = StepError::from(failure);
+        let late = error.is(TimedOut) && says_it_late(c, clients);
+        Err(if late {
+            error.certainly("announced-at-the-end")
+        } else if says_another(c, before) {
+            error.certainly("announced-otherwise")
+        } else {
+            return Err(error).diagnose(ExitedWell, "not-announced");
+        })
+    })
+}
+
+/// Reads on until the line comes: a program may print more.
+fn says(program: &mut Program) -> harness::Result {
+    while program.line()? != "shutting down" {}
     Ok(())
+}
+
+/// True if the line comes when the last client has left, and not before.
+fn says_it_late(c: &mut Check, clients: &mut [Peer]) -> bool {
+    c.note("does it come when all have left?");
+    let Some(program) = c.program() else {
+        return false;
+    };
+    if says(program).is_ok() {
+        return false;
+    }
+    for client in clients {
+        let _ = client.half_close();
+    }
+    says(program).is_ok()
+}
+
+/// True if the program has printed something else since its input ended, or
+/// the line on the other output.
+fn says_another(c: &mut Check, before: usize) -> bool {
+    c.program().is_some_and(|program| {
+        let _ = program.exit();
+        let stderr = String::from_utf8_lossy(&program.stderr()).to_lowercase();
+        program.stdout().len() > before || stderr.contains("shutting down")
+    })
+}
+
+fn ends_when_nobody_is_there(c: &mut Check) -> Result {
+    let ended = c.expect_success();
+    ended.diagnose_if_cured("shutdown-deadlocks", |error| {
+        // Not late, and a client is what it waits for: then it ends at once.
+        let ends = |c: &mut Check| {
+            c.program().is_some_and(|program| program.exit().is_ok())
+        };
+        error.is(TimedOut)
+            && !ends(c)
+            && c.connect("late").is_ok()
+            && c.ends_at_once()
+    })
+}
+
+/// Asks until a program that is about to end would have ended.
+fn stays(client: &mut Peer, numbers: &[i64]) -> harness::Result {
+    (0..AGAIN).try_for_each(|_| asks(client, numbers))
 }
 
 /// Connects until it is refused. Who comes in before the listener is closed
@@ -115,12 +311,21 @@ fn is_refused(c: &Check) -> bool {
         .is_err_and(|failure| *failure.fault == Fault::ConnectionRefused)
 }
 
-fn asks(c: &mut Check, client: &mut Peer) -> harness::Result {
-    let numbers: Vec<i64> = (0..c.rng().usize(2..=5))
-        .map(|_| c.rng().i64(-99..=999))
-        .collect();
+fn asks(client: &mut Peer, numbers: &[i64]) -> harness::Result {
+    asks_with(client, numbers, " ")
+}
+
+fn asks_with(
+    client: &mut Peer,
+    numbers: &[i64],
+    space: &str,
+) -> harness::Result {
     let sum: i64 = numbers.iter().sum();
-    let line: Vec<_> = numbers.iter().map(i64::to_string).collect();
-    client.send(line.join(" ") + "\n")?;
+    client.send(joined(numbers, space) + "\n")?;
     client.expect(format!("{sum}\n"))
+}
+
+fn joined(numbers: &[i64], space: &str) -> String {
+    let words: Vec<_> = numbers.iter().map(i64::to_string).collect();
+    words.join(space)
 }

@@ -24,6 +24,10 @@ use std::env;
 use std::io::{self, BufRead, BufReader, Error, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
+use std::time::Duration;
+
+/// Without a pause a failing `accept` would be tried at full speed.
+const PAUSE: Duration = Duration::from_millis(100);
 
 fn main() -> io::Result<()> {
     let addr = env::args().nth(1).unwrap_or("127.0.0.1:9006".to_owned());
@@ -36,12 +40,17 @@ fn main() -> io::Result<()> {
         shut_down(addr);
     })?;
     for stream in listener.incoming() {
-        let stream = stream?;
-        thread::Builder::new().spawn(move || {
-            if let Err(error) = serve(&stream) {
-                eprintln!("{error}");
-            }
-        })?;
+        let thread = stream.and_then(|stream| {
+            thread::Builder::new().spawn(move || {
+                if let Err(error) = serve(&stream) {
+                    eprintln!("{error}");
+                }
+            })
+        });
+        if let Err(error) = thread {
+            eprintln!("cannot serve a client: {error}");
+            thread::sleep(PAUSE);
+        }
     }
     Ok(())
 }
