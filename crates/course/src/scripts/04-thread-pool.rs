@@ -19,6 +19,8 @@ const CHAIRS: [&str; 4] = ["d", "e", "f", "g"];
 /// More clients than anybody puts up chairs for by mistake (and, elsewhere,
 /// fewer than the files that a program may have open).
 const MANY: usize = if cfg!(target_os = "linux") { 300 } else { 100 };
+/// Fewer than the usual backlog.
+const SOME: usize = 50;
 
 pub(crate) fn check(c: &mut Check) -> Result {
     c.begin()?;
@@ -203,22 +205,22 @@ fn not_busy(
     c.note("is anybody told `busy`? many clients more try");
     let mut more = Vec::new();
     let mut is_stuck = false;
-    for _ in 0..MANY {
-        match quick(c).connect("more", c.addr()) {
-            Ok(client) => more.push(client),
-            Err(failure) => {
-                if !StepError::from(failure).is(TimedOut) {
-                    return error;
+    while more.len() < MANY && !is_stuck {
+        for _ in 0..SOME {
+            match c.connect("more") {
+                Ok(client) => more.push(client),
+                Err(failure) if is_silence(&failure) => {
+                    is_stuck = true;
+                    break;
                 }
-                is_stuck = true;
-                break;
+                Err(_) => return error,
             }
         }
+        is_stuck |= !are_accepted(c);
     }
     let Some(mut last) = more.pop() else {
         return error;
     };
-    last.set_timeout(c.lab().timeout());
     let told = last.expect("busy\n").is_ok()
         || more
             .iter()
@@ -226,7 +228,6 @@ fn not_busy(
     if told {
         return error.certainly("chairs-miscounted");
     }
-    is_stuck |= harness::proc::accept_queue(c.addr()).unwrap_or(0) > 0;
     c.note("is the last one served when all others leave?");
     served.clear();
     waiting.clear();
@@ -242,12 +243,16 @@ fn not_busy(
     error.certainly(id).despite_complaint()
 }
 
-/// A lab in which nobody waits long: for clients that may find the accept
-/// queue full.
-fn quick(c: &Check) -> harness::Lab {
-    let lab = c.lab().clone();
-    let timeout = lab.timeout() / 2;
-    lab.with_timeout(timeout)
+/// True if the listener takes in all who have connected, as far as the system
+/// tells.
+fn are_accepted(c: &Check) -> bool {
+    let all =
+        || matches!(harness::proc::accept_queue(c.addr()), None | Some(0));
+    c.lab().wait_until("be accepted", all).is_ok()
+}
+
+fn is_silence(failure: &harness::Failure) -> bool {
+    matches!(*failure.fault, Fault::TimedOut(_))
 }
 
 fn sends_all_away(c: &Check) -> bool {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use harness::{Peer, proc};
 
-use crate::check::{Check, expect_gone};
+use crate::check::{Check, Rude, expect_gone};
 use crate::diagnosis::Symptom::{Closed, Exited, TimedOut};
 use crate::diagnosis::{Diagnose, Result, StepError};
 
@@ -15,6 +15,7 @@ const LONGEST: usize = 65_536;
 const MOMENT: Duration = Duration::from_millis(300);
 
 pub(crate) fn check(c: &mut Check) -> Result {
+    c.begin()?;
     c.step("a message comes back turned round");
     let mut a = c.connect("a")?;
     let plain = text(c);
@@ -54,7 +55,8 @@ pub(crate) fn check(c: &mut Check) -> Result {
             |error| {
                 // What only waits to be looked at again is not lost.
                 let next = self::text(c);
-                error.is(TimedOut) && asks(&mut a, &next).is_ok()
+                let late = a.expect(message(&turned(text))).is_ok();
+                error.is(TimedOut) && !late && asks(&mut a, &next).is_ok()
             },
         )?;
     }
@@ -101,7 +103,7 @@ pub(crate) fn check(c: &mut Check) -> Result {
         .diagnose(Exited, "trusts-the-length")?;
     expect_gone(&mut b)?;
 
-    c.step("a message that is cut off by the end is not answered");
+    c.step("a message that is cut off is not answered, and ends only itself");
     let mut d = c.connect("d")?;
     asks(&mut d, &text)?;
     d.send(&message(&text)[..4 + cut])?;
@@ -110,7 +112,33 @@ pub(crate) fn check(c: &mut Check) -> Result {
         d.expect(message(&part)).is_ok()
             || d.expect(message(&filled(&part, text.len()))).is_ok()
     })?;
-    asks(&mut c.connect("e")?, &text)
+    let cut_off = |c: &mut Check| {
+        let mut d = c.connect("d")?;
+        d.send(&message(&text)[..4 + cut])?;
+        d.half_close()?;
+        expect_gone(&mut d)
+    };
+    let good = |c: &mut Check| asks(&mut c.connect("e")?, &text);
+    c.survives(good, cut_off)?;
+
+    for how in Rude::ALL {
+        let rude = |c: &mut Check| {
+            // Who comes while another is served waits unseen.
+            let mut served = c.connect("served")?;
+            asks(&mut served, &text)?;
+            let line = String::from_utf8_lossy(&message(&text)).into_owned();
+            match how {
+                Rude::ResetsInALine => {
+                    served.send(&message(&text)[..4 + cut])?;
+                    served.reset()?;
+                }
+                _ => c.rude(how, "", &line, "")?,
+            }
+            Ok(())
+        };
+        c.survives(good, rude)?;
+    }
+    Ok(())
 }
 
 /// True if all is well with a client whose lengths are of another kind, be it
