@@ -699,7 +699,8 @@ fn the_same_seed_sends_the_same_words() {
 fn what_a_failed_check_says_fits_into_80_columns_and_is_all_there() {
     for (exercise, id, report) in mistakes() {
         let text = shown(exercise, report);
-        for line in text.lines().filter(|l| !l.contains("cargo run")) {
+        let typed = |l: &&str| l.contains("cargo run") || l.contains("file://");
+        for line in text.lines().filter(|l| !typed(l)) {
             let columns = textwrap::core::display_width(line);
             assert!(columns <= 80, "{columns}: {line}");
         }
@@ -714,21 +715,39 @@ fn what_a_failed_check_says_fits_into_80_columns_and_is_all_there() {
                 report.diagnosis.as_ref().unwrap().step
             ),
             "\nWhat happened (in seconds".to_owned(),
-            "  program  started: ".to_owned(),
+            " started: ".to_owned(),
             format!("\n{title}\n"),
-            format!("Read     {}#{id}\n", exercise.page()),
+            format!("Read     {}#{id}\n", exercise.link()),
             format!("Again    cargo course demo {number} {id} --seed 7\n"),
             "By hand  cargo run -p exercises --example ".to_owned(),
             "cargo run -p probe -- ".to_owned(),
         ] {
-            // A long timeline has forgotten its beginning.
-            if part.contains("started") && text.contains("earlier events") {
-                continue;
-            }
             assert!(text.contains(&part), "no {part:?} in\n{text}");
         }
         assert!(!text.contains('\x1b'), "{text:?}");
+        let step = report.diagnosis.as_ref().unwrap().step;
+        let last = format!("\n\n  FAILED  {step}\n");
+        assert!(text.ends_with(&last), "{text}");
+        let lines = text.lines().count();
+        assert!(lines <= LINES, "{lines} lines:\n{text}");
     }
+}
+
+/// What a screen shows, and a few more where a section is long.
+const LINES: usize = 47;
+
+#[test]
+fn what_is_alike_stands_in_one_line_and_the_decisive_line_is_there() {
+    let exercise = find("4").unwrap();
+    let target = example("mistake-04-thread-pool-worker-lost-on-panic");
+    let report = check(&exercise, &target, options(1, IMPATIENT));
+    let text = shown(&exercise, &report);
+    assert!(text.contains(" sent \"panic\\n\"\n"), "{text}");
+    assert!(text.contains("\n  Client "), "{text}");
+    let folds = |(exercise, _, report): &(Exercise, String, Report)| {
+        shown(exercise, report).contains(" more messages sent, each answered\n")
+    };
+    assert!(mistakes().iter().any(folds));
 }
 
 #[test]
@@ -1006,7 +1025,9 @@ fn a_pass_ends_with_the_next_step() {
         words: vec![folder.into()],
         origin: Origin::Stub,
     });
-    assert!(text.ends_with("\nNext     cargo course\n"), "{text}");
+    let next =
+        "Next     lesson 06-socketserver, and then cargo course check 6\n";
+    assert!(text.ends_with(next), "{text}");
     for other in [
         Target::command(vec!["./server".into()]),
         Target::At("127.0.0.1:9006".parse().unwrap()),
@@ -1045,7 +1066,9 @@ fn without_a_terminal_there_is_no_colour() {
 
 #[test]
 fn help_says_what_each_command_does() {
-    for command in ["check", "watch", "demo", "report", "grade", "book"] {
+    let commands =
+        ["check", "watch", "demo", "reset", "report", "grade", "book"];
+    for command in commands {
         course()
             .arg("--help")
             .assert()
@@ -1077,6 +1100,65 @@ fn a_demonstration_lists_the_mistakes_and_shows_one_before_its_diagnosis() {
             .map(|part| text.find(part));
             file.is_some() && file < change && change < title
         }));
+}
+
+#[test]
+fn a_number_alone_is_a_check_and_a_check_alone_is_of_the_next_exercise() {
+    course()
+        .args(["5", "--"])
+        .arg(path("05-udp"))
+        .assert()
+        .success()
+        .stdout(contains("05-udp passes"));
+    let checkout = Checkout::new("next");
+    let mut next = checkout.course();
+    next.arg("check")
+        .assert()
+        .code(1)
+        .stdout(contains("Exercise 05: turn datagrams round"));
+    let right = root_file("crates/exercises/examples/05-udp.rs");
+    checkout.replace_stub_by_an_old_file(&right);
+    let mut next = checkout.course();
+    next.arg("check")
+        .assert()
+        .success()
+        .stdout(contains("All exercises pass"));
+    course().args(["check", "--", "x"]).assert().code(1);
+    course().arg("demo").assert().success();
+}
+
+#[test]
+fn a_command_in_quotation_marks_is_noticed() {
+    course()
+        .args(["check", "3", "--", "python3 server.py"])
+        .assert()
+        .code(1)
+        .stderr(contains("without quotation marks"));
+}
+
+#[test]
+fn a_reset_puts_the_stub_back_and_keeps_what_was_written() {
+    let checkout = Checkout::new("reset");
+    let exercise = find("5").unwrap();
+    let stub = checkout.folder.join(exercise.stub());
+    let reset = || checkout.course().args(["reset", "5"]).assert().success();
+    let is_back = || {
+        let back = fs::read_to_string(&stub).unwrap();
+        assert_eq!(back, root_file(&exercise.original()));
+    };
+    reset().stdout(contains("is as it came"));
+    for n in 1..=2 {
+        let mine = format!("// mine {n}\n");
+        fs::write(&stub, &mine).unwrap();
+        let kept = format!("{}.{n}", exercise.stub());
+        reset().stdout(contains(&kept));
+        let kept = fs::read_to_string(checkout.folder.join(kept)).unwrap();
+        assert_eq!(kept, mine);
+        is_back();
+    }
+    fs::remove_file(&stub).unwrap();
+    reset().stdout(contains("is there again"));
+    is_back();
 }
 
 #[test]

@@ -23,6 +23,8 @@ use textwrap::core::display_width;
 /// How often the watched files are looked at. Events of the file system would
 /// be faster, but do not come from network file systems.
 const LOOK: Duration = Duration::from_millis(300);
+/// Who waits longer than this for Cargo is told so.
+const SLOW: Duration = Duration::from_secs(1);
 /// What a shell says of a program that Ctrl-C has ended.
 const INTERRUPTED: i32 = 130;
 /// The exit code of a check that says nothing about the program.
@@ -48,7 +50,7 @@ pub fn list() -> Result<ExitCode> {
         let build = if exercise.is_untouched() {
             None
         } else {
-            Some(build_and_check(exercise, options, false))
+            Some(build_then_check(exercise, options, false))
         };
         let state = course::state(build.as_ref());
         println!("{lesson:<22}{:<34}{state}", exercise.subject());
@@ -65,12 +67,12 @@ pub fn list() -> Result<ExitCode> {
         None => println!("All exercises pass. What will you build next?"),
         Some((exercise, number)) => {
             println!("Next: exercise {}.", exercise.stem());
-            println!("  read    {}", exercise.page());
+            println!("  lesson  cargo run -p lesson-{}", exercise.stem());
+            println!("  read    {}", exercise.link());
             println!("  edit    {}", exercise.stub());
             println!("  check   cargo course check {number}");
         }
     }
-    println!("A lesson is run with: cargo run -p lesson-01-single-client");
     Ok(ExitCode::SUCCESS)
 }
 
@@ -89,15 +91,83 @@ fn lessons() -> Result<Vec<String>> {
 }
 
 pub fn check(
-    name: &str,
+    name: Option<&str>,
     at: Option<SocketAddr>,
     command: Vec<OsString>,
     options: Options,
 ) -> Result<ExitCode> {
     stop_on_ctrl_c(INTERRUPTED)?;
+    if let [word] = command.as_slice() {
+        let text = word.to_string_lossy();
+        if text.contains(' ') && !Path::new(word).exists() {
+            bail!(
+                "there is no program {text:?}; behind `--` write its words \
+                 without quotation marks around all of them:\n  -- {text}"
+            );
+        }
+    }
+    let Some(name) = name else {
+        if at.is_some() || !command.is_empty() {
+            bail!("which exercise? Give its number, such as 3");
+        }
+        return check_next(options);
+    };
     let exercise = course::find(name)?;
     let target = at.map(Target::At).or_else(|| target_of(command));
     Ok(one_check(&exercise, target.as_ref(), options))
+}
+
+/// Checks one after the other, and shows the first one that does not pass.
+fn check_next(options: Options) -> Result<ExitCode> {
+    let colour = stderr().is_terminal();
+    for exercise in course::exercises()? {
+        let build = build_then_check(&exercise, options, colour);
+        if !build.passes() {
+            return Ok(report_on(&exercise, &build));
+        }
+        println!("{} passes.", exercise.stem());
+    }
+    println!("All exercises pass. What will you build next?");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// As [`course::build_and_check`]; says that Cargo is at work if it is not
+/// quick.
+fn build_then_check(
+    exercise: &Exercise,
+    options: Options,
+    colour: bool,
+) -> Build {
+    let (done, waiting) = mpsc::channel::<()>();
+    let stem = exercise.stem().to_owned();
+    let note = thread::spawn(move || {
+        let slow = waiting.recv_timeout(SLOW);
+        if slow == Err(RecvTimeoutError::Timeout) {
+            eprintln!("Cargo builds {stem}, or waits for another cargo ...");
+        }
+    });
+    let target = exercise.build(colour);
+    drop(done);
+    let _ = note.join();
+    match target {
+        Ok(target) => {
+            Build::Checked(course::check(exercise, &target, options).into())
+        }
+        Err(error) => Build::Failed(error),
+    }
+}
+
+pub fn reset(name: &str) -> Result<ExitCode> {
+    let exercise = course::find_original(name)?;
+    let stub = exercise.stub();
+    match exercise.reset()? {
+        None => println!("{stub} is as it came."),
+        Some(kept) if kept.is_empty() => println!("{stub} is there again."),
+        Some(kept) => {
+            println!("{stub} is as it came. Your file is kept as\n{kept}");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn target_of(command: Vec<OsString>) -> Option<Target> {
@@ -113,9 +183,13 @@ fn one_check(
         Some(target) => {
             Build::Checked(course::check(exercise, target, options).into())
         }
-        None => build_and_check(exercise, options, stderr().is_terminal()),
+        None => build_then_check(exercise, options, stderr().is_terminal()),
     };
-    print!("{}", course::show(exercise, &build));
+    report_on(exercise, &build)
+}
+
+fn report_on(exercise: &Exercise, build: &Build) -> ExitCode {
+    print!("{}", course::show(exercise, build));
     match build {
         Build::Failed(BuildError::Cargo(_)) => ExitCode::from(NOT_CHECKED),
         build if build.passes() => ExitCode::SUCCESS,
@@ -208,11 +282,18 @@ fn stamps(files: &[PathBuf]) -> Vec<Option<(SystemTime, u64)>> {
 }
 
 pub fn demo(
-    name: &str,
+    name: Option<&str>,
     id: Option<&str>,
     options: Options,
 ) -> Result<ExitCode> {
     stop_on_ctrl_c(INTERRUPTED)?;
+    let Some(name) = name else {
+        println!("Of which exercise? cargo course demo 3, for instance:\n");
+        for exercise in course::exercises()? {
+            println!("  {}", exercise.stem());
+        }
+        return Ok(ExitCode::SUCCESS);
+    };
     let exercise = course::find(name)?;
     let mistakes = exercise.mistakes()?;
     if mistakes.is_empty() {

@@ -65,11 +65,15 @@ pub fn build_and_check(
 /// # Errors
 /// If the folder of the stubs cannot be read.
 pub fn exercises() -> Result<Vec<Exercise>> {
+    with_script(STUBS)
+}
+
+fn with_script(folder: &str) -> Result<Vec<Exercise>> {
     let exercise = |stem: String| {
         let script = scripts::of(&stem)?;
         Some(Exercise { stem, script })
     };
-    Ok(names(STUBS, "rs")?
+    Ok(names(folder, "rs")?
         .into_iter()
         .filter_map(exercise)
         .collect())
@@ -92,7 +96,18 @@ pub fn spare_files() -> Result<Vec<String>> {
 /// # Errors
 /// If there is none.
 pub fn find(name: &str) -> Result<Exercise> {
-    let all = exercises()?;
+    find_in(&exercises()?, name)
+}
+
+/// As [`find`], also if the stub is gone.
+///
+/// # Errors
+/// If there is none.
+pub fn find_original(name: &str) -> Result<Exercise> {
+    find_in(&with_script(ORIGINALS)?, name)
+}
+
+fn find_in(all: &[Exercise], name: &str) -> Result<Exercise> {
     let digits = |text: &str| text.parse::<u32>().ok();
     let found = all.iter().find(|exercise| {
         exercise.stem == name
@@ -127,6 +142,39 @@ impl Exercise {
     /// The page, from the root of the repository.
     pub fn page(&self) -> String {
         page::file(&self.stem)
+    }
+
+    /// Where a person reads its page.
+    pub fn link(&self) -> String {
+        page::link(&self.stem, None)
+    }
+
+    /// Puts the stub back as it came. Gives the file that what stood there is
+    /// kept in; `None` if the stub was as it came.
+    ///
+    /// # Errors
+    /// A file cannot be read or written.
+    pub fn reset(&self) -> Result<Option<String>> {
+        if self.is_untouched() {
+            return Ok(None);
+        }
+        let root = harness::root();
+        let (stub, original) = (self.stub(), self.original());
+        let text = fs::read(root.join(&original))
+            .with_context(|| format!("cannot read {original}"))?;
+        let kept = if root.join(&stub).exists() {
+            let mut names = (1..).map(|n| format!("{stub}.{n}"));
+            let kept = names.find(|name| !root.join(name).exists());
+            let kept = kept.unwrap_or_default();
+            fs::copy(root.join(&stub), root.join(&kept))
+                .with_context(|| format!("cannot keep {stub} as {kept}"))?;
+            kept
+        } else {
+            String::new()
+        };
+        fs::write(root.join(&stub), text)
+            .with_context(|| format!("cannot write {stub}"))?;
+        Ok(Some(kept))
     }
 
     /// What it is about, from the page's title.
@@ -233,14 +281,28 @@ pub(crate) fn again(target: &Target) -> (&'static str, String, String) {
 }
 
 /// What comes after a pass of `target`; nothing after a demonstration.
-pub(crate) fn next(target: &Target) -> Option<&'static str> {
+pub(crate) fn next(exercise: &Exercise, target: &Target) -> Option<String> {
     match target {
         Target::Program { origin, .. } => match origin {
-            Origin::Stub => Some("cargo course"),
+            Origin::Stub => Some(behind(exercise)),
             Origin::Mistake(_) => None,
-            Origin::Command => Some(ELSEWHERE),
+            Origin::Command => Some(ELSEWHERE.to_owned()),
         },
-        Target::At(_) => Some(ELSEWHERE),
+        Target::At(_) => Some(ELSEWHERE.to_owned()),
+    }
+}
+
+/// The exercise behind this one.
+fn behind(exercise: &Exercise) -> String {
+    let all = exercises().unwrap_or_default();
+    let mut later = all.iter().filter(|other| other.stem > exercise.stem);
+    match later.next() {
+        Some(next) => format!(
+            "lesson {}, and then cargo course check {}",
+            next.stem,
+            next.number().unwrap_or_default()
+        ),
+        None => "cargo course (it lists all exercises)".to_owned(),
     }
 }
 

@@ -18,7 +18,8 @@ mod show;
 pub use check::{Options, Origin, Report, Skipped, Target, check};
 pub use diagnosis::Diagnosis;
 pub use exercise::{
-    Build, Exercise, build_and_check, exercises, find, spare_files,
+    Build, Exercise, build_and_check, exercises, find, find_original,
+    spare_files,
 };
 pub use harness::BuildError;
 pub use mistake::{Mistake, write_mistakes};

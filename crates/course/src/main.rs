@@ -27,7 +27,8 @@ const HELP: &str = "\
 An exercise is named by its number or its name: 3, 03, 03-threaded.
 
 Examples:
-  cargo course check 3
+  cargo course check 3            (or: cargo course 3)
+  cargo course check              (the next one that does not pass)
   cargo course check 3 -- python3 server.py
   cargo course watch 3
   cargo course demo 3 one-at-a-time";
@@ -46,7 +47,7 @@ enum Action {
     /// Show a typical mistake and its diagnosis; without an id, list them
     Demo {
         /// The exercise: its number or name
-        exercise: String,
+        exercise: Option<String>,
         /// The diagnosis, such as one-at-a-time
         id: Option<String>,
         #[command(flatten)]
@@ -68,6 +69,11 @@ enum Action {
         #[command(flatten)]
         how: How,
     },
+    /// Put a stub back as it came; what you wrote is kept beside it
+    Reset {
+        /// The exercise: its number or name
+        exercise: String,
+    },
     /// Build and check what a class has handed in, in a sandbox
     ///
     /// FOLDER holds a folder for each student, or files with names such as
@@ -82,8 +88,8 @@ enum Action {
 
 #[derive(Args)]
 struct Checked {
-    /// The exercise: its number or name
-    exercise: String,
+    /// The exercise: its number or name; without it, the next one
+    exercise: Option<String>,
     /// Check a server that runs already
     ///
     /// Steps that would restart it, or read what it prints, are skipped.
@@ -184,10 +190,18 @@ fn seconds(text: &str) -> Result<Duration, String> {
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let mut words: Vec<_> = std::env::args_os().collect();
+    let is_exercise = words.get(1).is_some_and(|word| {
+        let word = word.to_string_lossy();
+        word.starts_with(|c: char| c.is_ascii_digit())
+    });
+    if is_exercise {
+        words.insert(1, "check".into());
+    }
+    let result = match Cli::parse_from(words).command {
         None => commands::list(),
         Some(Action::Check(check)) => commands::check(
-            &check.exercise,
+            check.exercise.as_deref(),
             check.at,
             check.command,
             check.how.options(),
@@ -199,7 +213,7 @@ fn main() -> ExitCode {
             watch.how.seed,
         ),
         Some(Action::Demo { exercise, id, how }) => {
-            commands::demo(&exercise, id.as_deref(), how.options())
+            commands::demo(exercise.as_deref(), id.as_deref(), how.options())
         }
         Some(Action::Report {
             exercises,
@@ -225,6 +239,7 @@ fn main() -> ExitCode {
             graded.limit,
             graded.how.options(),
         ),
+        Some(Action::Reset { exercise }) => commands::reset(&exercise),
         Some(Action::Book) => commands::book(),
         Some(Action::Mistakes) => {
             course::write_mistakes().map(|()| ExitCode::SUCCESS)

@@ -29,6 +29,21 @@ pub(crate) fn file(stem: &str) -> String {
     format!("docs/exercises/{stem}.md")
 }
 
+/// Where a person reads a page, and a section of it: in the book, if it is
+/// built, and otherwise the file, from the root of the repository.
+pub(crate) fn link(stem: &str, id: Option<&str>) -> String {
+    let id = id.map(|id| format!("#{id}")).unwrap_or_default();
+    let built = format!("target/book/exercises/{stem}.html");
+    let built = harness::root().join(built);
+    match fs::canonicalize(built) {
+        Ok(built) if cfg!(unix) => {
+            let path = built.to_string_lossy().replace(' ', "%20");
+            format!("file://{path}{id}")
+        }
+        _ => format!("{}{id}", file(stem)),
+    }
+}
+
 /// The page of that stem, if there is one.
 pub(crate) fn read(stem: &str) -> Option<String> {
     fs::read_to_string(harness::root().join(file(stem))).ok()

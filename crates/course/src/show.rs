@@ -15,12 +15,20 @@ use crate::{Build, Exercise, Section, page, section};
 const COLUMNS: usize = 80;
 /// What is left of a line that is cut ends so.
 const DOTS: &str = "...";
-/// How many events of the timeline are shown: the last ones.
-const EVENTS: usize = 24;
+/// A report on a failure has about so many lines: as many as a screen.
+const LINES: usize = 40;
+/// How many lines the timeline has at least, and how many of them are its
+/// beginning.
+const FEWEST: usize = 8;
+const FIRST: usize = 2;
+/// How many steps that went well are shown before the one that failed.
+const STEPS: usize = 0;
+/// So many events that are alike stand one by one.
+const MOST_ALIKE: usize = 2;
 /// How many lines of standard error are shown of a program that has ended, and
 /// of one that goes on.
-const LAST_WORDS: usize = 12;
-const COMPLAINTS: usize = 4;
+const LAST_WORDS: usize = 8;
+const COMPLAINTS: usize = 3;
 
 const COULD_NOT_RUN: &str = "The checker could not run cargo:";
 
@@ -106,11 +114,10 @@ fn not_built(out: &mut String, exercise: &Exercise, error: &BuildError) {
     let _ = writeln!(out, "{HEAD}{}{HEAD:#}\n", exercise.title());
     let _ = writeln!(out, "  {BAD}FAILED{BAD:#}  it compiles");
     let stem = page::CONTRACT;
-    let mut read = page::file(stem);
     if let Some(section) = section(stem, id) {
         explain(out, &section);
-        read = format!("{read}#{id}");
     }
+    let read = page::link(stem, Some(id));
     let number = exercise.number().unwrap_or_default();
     let _ = writeln!(out, "\n{HEAD}Edit{HEAD:#}     {}", exercise.stub());
     let _ = writeln!(out, "{HEAD}Read{HEAD:#}     {read}");
@@ -131,15 +138,25 @@ fn explain(out: &mut String, section: &Section) {
 
 fn head(out: &mut String, exercise: &Exercise, report: &Report) {
     let _ = writeln!(out, "{HEAD}{}{HEAD:#}\n", exercise.title());
-    for step in &report.passed {
+    let failed = report.diagnosis.is_some();
+    let skipped = report.passed.len().saturating_sub(STEPS);
+    let skipped = if failed && skipped > 1 { skipped } else { 0 };
+    if skipped > 0 {
+        let _ = writeln!(out, "  {GOOD}ok{GOOD:#}      {skipped} steps");
+    }
+    for step in &report.passed[skipped..] {
         let _ = writeln!(out, "  {GOOD}ok{GOOD:#}      {step}");
     }
-    if let Some(Diagnosis { step, .. }) = &report.diagnosis {
-        let _ = writeln!(out, "  {BAD}FAILED{BAD:#}  {step}");
-    }
+    failed_step(out, report);
     for skipped in &report.skipped {
         let _ = writeln!(out, "  {FAINT}skipped{FAINT:#} {}", skipped.step);
         let _ = writeln!(out, "          ({})", skipped.why);
+    }
+}
+
+fn failed_step(out: &mut String, report: &Report) {
+    if let Some(Diagnosis { step, .. }) = &report.diagnosis {
+        let _ = writeln!(out, "  {BAD}FAILED{BAD:#}  {step}");
     }
 }
 
@@ -155,7 +172,7 @@ fn passed(out: &mut String, exercise: &Exercise, report: &Report) {
         out,
         "\n{GOOD}{stem} {passes}{GOOD:#} ({seconds:.2} s, seed {seed})"
     );
-    if let Some(next) = next(&report.target) {
+    if let Some(next) = next(exercise, &report.target) {
         let _ = writeln!(out, "{HEAD}Next{HEAD:#}     {next}");
     }
 }
@@ -170,24 +187,30 @@ fn failed(
     wrapped(out, &sentence(diagnosis), "  ");
     let exited = matches!(diagnosis.fault, Fault::Exited { .. });
     complaint(out, &diagnosis.complaint, exited);
-    timeline(out, &report.timeline);
-    let mut read = exercise.page();
+    let mut rest = String::new();
+    let mut read = exercise.link();
     if let Some((stem, id)) = &diagnosis.section
         && let Some(section) = section(stem, id)
     {
-        explain(out, &section);
-        read = format!("{}#{id}", page::file(stem));
+        explain(&mut rest, &section);
+        read = page::link(stem, Some(id));
     } else if let Some((stem, id)) = &diagnosis.section {
-        let _ = writeln!(out, "\n{HEAD}{id}{HEAD:#} (not on the page {stem})");
+        let _ = writeln!(rest, "\n{HEAD}{id}{HEAD:#} (not on the page {stem})");
     } else {
         let _ = writeln!(
-            out,
+            rest,
             "\n{HEAD}No known mistake looks like this.{HEAD:#} \
              What happened is all that is known.\n\
              Read the last lines above from the bottom up."
         );
     }
-    footer(out, exercise, report, &read);
+    footer(&mut rest, exercise, report, &read);
+    let _ = writeln!(rest);
+    failed_step(&mut rest, report);
+    let others = out.lines().count() + rest.lines().count();
+    let most = LINES.saturating_sub(others + 3).max(FEWEST);
+    timeline(out, &report.timeline, most);
+    out.push_str(&rest);
 }
 
 /// What was wanted, and what came, as one sentence.
@@ -199,10 +222,12 @@ fn sentence(diagnosis: &Diagnosis) -> String {
         got,
         ..
     } = diagnosis;
+    let name = client(who);
     let who = match who.as_str() {
         "program" => "Your program",
+        "second copy" | "second" => "The second copy",
         "lab" => "The checker",
-        client => client,
+        _ => &capital(&name),
     };
     let came = match (fault, got) {
         (Fault::Exited { status, .. }, _) if who == "Your program" => {
@@ -220,11 +245,16 @@ fn sentence(diagnosis: &Diagnosis) -> String {
         (Fault::WrongByte { offset, got, .. }, None) => {
             format!("but received {got} (they differ from byte {offset} on)")
         }
-        (Fault::Unexpected(text), None) if who == "Your program" => {
+        (Fault::Unexpected(text), None) if is_program(who) => {
             format!("but printed {text:?}")
         }
         (Fault::Unexpected(text), _) => format!("but received {text}"),
-        (Fault::TimedOut(waited), _) => {
+        (Fault::TimedOut(waited), Some(got)) => format!(
+            "but only {} came, and nothing more for {} s",
+            quote(got),
+            waited.as_secs_f64()
+        ),
+        (Fault::TimedOut(waited), None) => {
             format!("but nothing came for {} s", waited.as_secs_f64())
         }
         (Fault::UnexpectedEof { got: 0, .. }, _) => {
@@ -251,18 +281,34 @@ fn sentence(diagnosis: &Diagnosis) -> String {
         }
         (other, _) => format!("but: {other}"),
     };
-    let verb = if who == "Your program" {
-        "had"
-    } else {
-        "wanted"
-    };
+    let verb = if is_program(who) { "had" } else { "wanted" };
     format!("{who} {verb} to {wanted}, {came}.")
+}
+
+fn is_program(who: &str) -> bool {
+    ["Your program", "The second copy"].contains(&who)
+}
+
+/// What a reader calls the one with this name.
+fn client(who: &str) -> String {
+    match who {
+        "program" | "note" | "lab" | "visitor" => who.to_owned(),
+        "second" | "trial" => format!("{who} copy"),
+        _ => format!("client {who}"),
+    }
+}
+
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().map(|c| c.to_ascii_uppercase());
+    first.into_iter().chain(letters).collect()
 }
 
 fn complaint(out: &mut String, stderr: &str, exited: bool) {
     let lines: Vec<_> = stderr
         .lines()
         .filter(|line| !line.trim().is_empty())
+        .filter(|line| !line.starts_with("note: run with `RUST_BACKTRACE"))
         .collect();
     if lines.is_empty() {
         return;
@@ -271,41 +317,155 @@ fn complaint(out: &mut String, stderr: &str, exited: bool) {
         true => ("Its last words:", LAST_WORDS),
         false => ("The end of its standard error:", COMPLAINTS),
     };
-    let _ = writeln!(out, "  {head}\n");
+    let _ = writeln!(out, "  {head}");
     let skipped = lines.len().saturating_sub(most);
     for line in &lines[skipped..] {
-        wrapped(out, line, "    ");
+        // A traceback says by its indentation what belongs together.
+        let text = line.trim_start();
+        let indent = " ".repeat((4 + line.len() - text.len()).min(COLUMNS / 2));
+        wrapped(out, text, &indent);
     }
 }
 
-fn timeline(out: &mut String, events: &[Event]) {
-    let mut events: Vec<_> = events.iter().filter(|e| !is_noise(e)).collect();
+fn timeline(out: &mut String, events: &[Event], most: usize) {
+    let events: Vec<_> = events.iter().filter(|e| !is_noise(e)).collect();
     if events.is_empty() {
         return;
     }
     let _ = writeln!(
         out,
-        "\n{HEAD}What happened{HEAD:#} (in seconds; \\n is a newline)\n"
+        "\n{HEAD}What happened{HEAD:#} (in seconds; \\n is a newline)"
     );
-    events.dedup_by(|next, first| goes_on(first, next));
-    let skipped = events.len().saturating_sub(EVENTS);
-    if skipped > 0 {
-        let _ = writeln!(out, "         ({skipped} earlier events)");
+    let mut lines = folded(&events);
+    if lines.len() > most {
+        // That somebody connects, decides nothing.
+        let connects = |e: &&Event| matches!(e.what, What::Connected { .. });
+        let last = events.len().saturating_sub(2);
+        let (early, late) = events.split_at(last);
+        let early = early.iter().copied().filter(|e| !connects(e));
+        let kept: Vec<_> = early.chain(late.iter().copied()).collect();
+        lines = folded(&kept);
     }
-    let shown = &events[skipped..];
-    let width = shown.iter().map(|e| e.who.len()).max().unwrap_or(0);
-    for event in shown {
-        let at = event.at.as_secs_f64();
-        let line = format!("  {at:6.3}  {:width$}  {}", event.who, event.what);
+    let left_out = lines.len().saturating_sub(most);
+    if left_out > 0 {
+        let at = lines[FIRST].at;
+        let what = format!("({} more lines)", left_out + 1);
+        let line = Line::new(at, String::new(), what);
+        lines.splice(FIRST..=FIRST + left_out, [line]);
+    }
+    let width = lines.iter().map(|line| display_width(&line.who)).max();
+    let width = width.unwrap_or(0);
+    for Line { at, who, what } in lines {
+        let line = format!("  {at:6.3}  {who:width$}  {what}");
         let _ = writeln!(out, "{}", cut(&line));
     }
 }
 
-/// A message on standard error often comes in pieces; the first one will do,
-/// because all of them are shown elsewhere if the program has ended.
-fn goes_on(first: &Event, next: &Event) -> bool {
-    let complains = |e: &Event| matches!(e.what, What::Complained(_));
-    first.who == next.who && complains(first) && complains(next)
+/// A line of the timeline.
+struct Line {
+    at: f64,
+    who: String,
+    what: String,
+}
+
+impl Line {
+    fn new(at: f64, who: String, what: String) -> Self {
+        Self { at, who, what }
+    }
+}
+
+/// What happened, with what is alike in one line: requests that were answered,
+/// clients that do the same, the pieces of a message on standard error.
+fn folded(events: &[&Event]) -> Vec<Line> {
+    let events = in_order(events.to_vec());
+    let line = |event: &Event, what: String| {
+        Line::new(event.at.as_secs_f64(), client(&event.who), what)
+    };
+    let mut lines = Vec::new();
+    let mut rest = &events[..];
+    while let Some((first, more)) = rest.split_first() {
+        let answered = answered(rest);
+        if answered.len() > MOST_ALIKE {
+            lines.push(line(first, first.what.to_string()));
+            lines.push(line(rest[1], rest[1].what.to_string()));
+            let mut names: Vec<_> = answered.iter().map(|e| &e.who).collect();
+            names.sort();
+            names.dedup();
+            let names: Vec<_> =
+                names.iter().map(|name| name.as_str()).collect();
+            let count = answered.len() - 1;
+            let what = format!("{count} more messages sent, each answered");
+            let at = answered[1].at.as_secs_f64();
+            let who = match names.as_slice() {
+                [name] => client(name),
+                _ => format!("clients {}", names.join(", ")),
+            };
+            lines.push(Line::new(at, who, what));
+            rest = &rest[2 * answered.len()..];
+            continue;
+        }
+        let alike = 1 + more.iter().take_while(|e| is_alike(first, e)).count();
+        let what = match (&first.what, alike) {
+            (What::Complained(_), _) | (_, ..=MOST_ALIKE) => {
+                first.what.to_string()
+            }
+            (What::Connected { .. }, _) => format!("connected, {alike} times"),
+            (What::Printed(_), _) => {
+                format!("{}, and {} more lines", first.what, alike - 1)
+            }
+            _ => first.what.to_string(),
+        };
+        let folds =
+            matches!(first.what, What::Complained(_)) || alike > MOST_ALIKE;
+        lines.push(line(first, what));
+        rest = &rest[if folds { alike } else { 1 }..];
+    }
+    lines
+}
+
+/// Those events at the beginning that send something and are answered next.
+fn answered<'a>(events: &[&'a Event]) -> Vec<&'a Event> {
+    let pairs = events.chunks_exact(2).take_while(|pair| {
+        pair[0].who == pair[1].who
+            && matches!(pair[0].what, What::Sent(_))
+            && matches!(pair[1].what, What::Received(_))
+    });
+    pairs.map(|pair| pair[0]).collect()
+}
+
+fn is_alike(first: &Event, next: &Event) -> bool {
+    use What::{Complained, Connected, Printed};
+    first.who == next.who
+        && matches!(
+            (&first.what, &next.what),
+            (Complained(_), Complained(_))
+                | (Connected { .. }, Connected { .. })
+                | (Printed(_), Printed(_))
+        )
+}
+
+/// A program's end behind what it has printed: the two are seen by different
+/// threads.
+fn in_order(mut events: Vec<&Event>) -> Vec<&Event> {
+    for n in (0..events.len()).rev() {
+        let exit = events[n];
+        if matches!(exit.what, What::Exited(_)) {
+            let prints = |e: &&Event| {
+                e.who == exit.who
+                    && matches!(e.what, What::Printed(_) | What::Complained(_))
+            };
+            let starts = |e: &&Event| {
+                e.who == exit.who && matches!(e.what, What::Started(_))
+            };
+            let life = &events[n..];
+            let end = life.iter().position(starts).unwrap_or(life.len());
+            let last = life[..end].iter().rposition(prints);
+            if let Some(last) = last {
+                events[n..=n + last].rotate_left(1);
+            }
+        }
+    }
+    events
 }
 
 /// What the harness did to clean up says nothing about the program.
