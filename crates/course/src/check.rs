@@ -153,6 +153,7 @@ pub(crate) struct Check {
     step: &'static str,
     step_began: Duration,
     start_took: Option<Duration>,
+    started: Instant,
     passed: Vec<&'static str>,
     skipped: Vec<Skipped>,
     rng: fastrand::Rng,
@@ -177,6 +178,7 @@ pub fn check(exercise: &Exercise, target: &Target, options: Options) -> Report {
         step: "",
         step_began: Duration::ZERO,
         start_took: None,
+        started: began,
         passed: Vec::new(),
         skipped: Vec::new(),
         rng,
@@ -316,7 +318,7 @@ impl Check {
     pub(crate) fn start(&mut self, addr: &str) -> Result {
         let again = self.time_to_start();
         let program = self.program.insert(self.spawn(PROGRAM, addr)?);
-        let began = Instant::now();
+        self.started = Instant::now();
         program.set_timeout(match self.start_took {
             None => self.lab.timeout() * START,
             Some(_) => again,
@@ -326,7 +328,7 @@ impl Check {
             ..failure
         });
         program.set_timeout(self.lab.timeout());
-        self.start_took.get_or_insert(began.elapsed());
+        self.start_took.get_or_insert(self.started.elapsed());
         let any = SocketAddr::new(self.ip, 0);
         let asked: SocketAddr = addr.parse().unwrap_or(any);
         let said = heard
@@ -384,6 +386,13 @@ impl Check {
         let lab = self.lab.clone();
         let pause = lab.timeout().min(PAUSE);
         let _ = lab.with_timeout(pause).wait_until("let time pass", ended);
+    }
+
+    /// As [`Check::pause`], for the end of a program that is about to end.
+    pub(crate) fn pause_for_an_end(&self) {
+        let ended = || self.program.as_ref().is_some_and(Program::is_over);
+        let moment = self.lab.clone().with_timeout(MOMENT);
+        let _ = moment.wait_until("let time pass", ended);
     }
 
     /// True if what `client` waits for comes by `cure`: it does not come by
@@ -497,10 +506,15 @@ impl Check {
         let has_ended = moment.wait_until("its end", ended).is_ok();
         let unseen = self.lab.unseen();
         let (addr, lab) = (self.addr, std::mem::replace(&mut self.lab, unseen));
-        let again = has_ended
-            && self.start_anew().is_ok()
-            && (0..GOOD_CLIENTS).all(|_| good(self).is_ok())
-            && {
+        // Nor may it end by its time, or by the number of its clients.
+        let lifetime = self.started.elapsed();
+        let serves_long = |check: &mut Self| {
+            let began = Instant::now();
+            let most = |n| n < GOOD_CLIENTS || began.elapsed() < 2 * lifetime;
+            (0..).take_while(|&n| most(n)).all(|_| good(check).is_ok())
+        };
+        let again =
+            has_ended && self.start_anew().is_ok() && serves_long(self) && {
                 let _ = rude(self).and_then(|()| good(self));
                 let over =
                     || self.program.as_ref().is_some_and(Program::is_over);

@@ -15,9 +15,7 @@ use std::time::{Duration, SystemTime};
 use anstream::{eprintln, print, println};
 use anyhow::{Context, Result, bail};
 use course::grade::{self, Grades, Sandbox, Workshop};
-use course::{
-    Build, BuildError, Exercise, Options, Results, Target, build_and_check,
-};
+use course::{Build, BuildError, Exercise, Options, Results, Target};
 use textwrap::core::display_width;
 
 /// How often the watched files are looked at. Events of the file system would

@@ -142,6 +142,13 @@ impl StepError {
         self
     }
 
+    /// Forgets what it would mean at another step.
+    pub(crate) fn unnamed(mut self) -> Self {
+        self.0.certain = None;
+        self.0.hints.clear();
+        self
+    }
+
     /// What is said of it holds even if the program has complained meanwhile.
     pub(crate) fn despite_complaint(mut self) -> Self {
         self.0.despite_complaint = true;

@@ -46,7 +46,10 @@ fn main() -> io::Result<ExitCode> {
         "listens-everywhere" => TcpListener::bind("0.0.0.0:0"),
         _ => TcpListener::bind(addr),
     }?;
-    println!("listening on {}", listener.local_addr()?);
+    match mode.as_str() {
+        "prints-port-0" => println!("listening on {addr}"),
+        _ => println!("listening on {}", listener.local_addr()?),
+    }
     match mode.as_str() {
         "exits" => exit(3),
         "floods" => flood(io::stdout()),
@@ -74,7 +77,7 @@ fn main() -> io::Result<ExitCode> {
             }
         }
         "hangs-up" => for _ in listener.incoming() {},
-        "talks-first" => wait(),
+        "talks-first" | "prints-port-0" => wait(),
         unknown => return Err(Error::other(format!("no mode {unknown}"))),
     }
     Ok(ExitCode::SUCCESS)

@@ -105,6 +105,35 @@ def gives_up_on_a_long_line(conn):
         conn.sendall(measured(line[:-1]))
 
 
+def without_a_newline(conn):
+    for line in conn.makefile("rb"):
+        conn.sendall(measured(line[:-1])[:-1])
+
+
+def ff_is_the_end(conn):
+    """As a `char` of C that is compared with EOF."""
+    for line in conn.makefile("rb"):
+        if b"\xff" in line:
+            return
+        conn.sendall(measured(line[:-1]))
+
+
+def ends_at_a_zero(conn):
+    for line in conn.makefile("rb"):
+        conn.sendall(measured(line[:-1].split(b"\0")[0]))
+
+
+def one_client_only():
+    server = listener()
+    conn, _ = server.accept()
+    answers(conn)
+
+
+def answers(conn):
+    for line in conn.makefile("rb"):
+        conn.sendall(measured(line[:-1]))
+
+
 # Exercise 02: greet visitors.
 
 
@@ -145,6 +174,46 @@ def leaves_a_lock_behind():
     server = socket.create_server(address())
     open(name % server.getsockname(), "w").close()
     greet(listening(server))
+
+
+def listens_before_it_binds():
+    server = socket.socket()
+    server.listen()
+    server.bind(address())
+    greet(listening(server))
+
+
+def listens_anew_for_each_visitor():
+    """Who comes before the next listener is there is reset or refused."""
+    server, number = listener(), 0
+    where = server.getsockname()
+    while True:
+        conn, _ = server.accept()
+        number += 1
+        conn.sendall(b"you are visitor %d\n" % number)
+        conn.close()
+        time.sleep(0.2)
+        server.close()
+        server = socket.create_server(where)
+
+
+def ends_after_its_visitors():
+    server = listener()
+    in_thread(greet, server)
+    time.sleep(0.5)
+    server.close()
+    os._exit(0)
+
+
+def greets_late():
+    server = listener()
+    number = 0
+    while True:
+        conn, _ = server.accept()
+        number += 1
+        time.sleep(3)
+        conn.sendall(b"you are visitor %d\n" % number)
+        conn.close()
 
 
 # Exercise 03: count words for many clients.
@@ -192,6 +261,33 @@ def no_word_twice():
                 os._exit(1)
             COUNTS[word] = 1
             conn.sendall(b"%s 1\n" % word[:-1])
+
+    while True:
+        in_thread(serve, server.accept()[0])
+
+
+def twelve_clients_only():
+    """Ends with the twelfth, whoever that is, and says that it failed."""
+    server = listener()
+    for _ in range(12):
+        in_thread(count_words, server.accept()[0])
+    sys.exit(1)
+
+
+def waits_for_the_first_word():
+    server = listener()
+    while True:
+        conn, _ = server.accept()
+        conn.recv(1, socket.MSG_PEEK)
+        in_thread(count_words, conn)
+
+
+def late_words():
+    server = listener()
+
+    def serve(conn):
+        time.sleep(3)
+        count_words(conn)
 
     while True:
         in_thread(serve, server.accept()[0])
@@ -255,6 +351,141 @@ def pool(clients, serve=serve_lines, workers=3):
             clients.put_nowait(conn)
         except queue.Full:
             send_away(conn)
+
+
+def blocks_on_a_full_queue():
+    server, clients = listener(), queue.Queue(CHAIRS)
+
+    def work():
+        while True:
+            serve_safely(clients.get())
+
+    for _ in range(3):
+        in_thread(work)
+    while True:
+        clients.put(server.accept()[0])
+
+
+def serve_safely(conn):
+    try:
+        serve_lines(conn)
+    except (OSError, RuntimeError) as error:
+        print(error, file=sys.stderr)
+    conn.close()
+
+
+def dies_of_a_full_queue():
+    """The thread that accepts: the others go on."""
+    server, clients = listener(), queue.Queue(CHAIRS)
+
+    def accept():
+        while True:
+            clients.put_nowait(server.accept()[0])
+
+    def work():
+        while True:
+            serve_safely(clients.get())
+
+    for _ in range(3):
+        in_thread(work)
+    in_thread(accept).join()
+    threading.Event().wait()
+
+
+def a_queue_for_each_worker():
+    server = listener()
+    queues = [queue.Queue() for _ in range(3)]
+    waiting = threading.BoundedSemaphore(3 + CHAIRS)
+
+    def work(clients):
+        while True:
+            serve_safely(clients.get())
+            waiting.release()
+
+    for clients in queues:
+        in_thread(work, clients)
+    turn = 0
+    while True:
+        conn, _ = server.accept()
+        if waiting.acquire(blocking=False):
+            queues[turn % 3].put(conn)
+            turn += 1
+        else:
+            send_away(conn)
+
+
+def a_dispatcher_holds_one():
+    server, clients = listener(), queue.Queue(CHAIRS)
+    free = threading.Semaphore(3)
+
+    def serve(conn):
+        serve_safely(conn)
+        free.release()
+
+    def dispatch():
+        while True:
+            conn = clients.get()
+            free.acquire()
+            in_thread(serve, conn)
+
+    in_thread(dispatch)
+    while True:
+        conn, _ = server.accept()
+        try:
+            clients.put_nowait(conn)
+        except queue.Full:
+            send_away(conn)
+
+
+def serves_newcomers_only():
+    """Whoever had to wait is forgotten."""
+    server, busy, waiting = listener(), threading.Semaphore(3), []
+
+    def serve(conn):
+        serve_safely(conn)
+        busy.release()
+
+    while True:
+        conn, _ = server.accept()
+        if busy.acquire(blocking=False):
+            in_thread(serve, conn)
+        elif len(waiting) < CHAIRS:
+            waiting.append(conn)
+        else:
+            send_away(conn)
+
+
+def keeps_the_place_of_who_left():
+    server, clients = listener(), queue.Queue()
+    lock, here = threading.Lock(), [0]
+
+    def work():
+        while True:
+            conn = clients.get()
+            conn.setblocking(False)
+            try:
+                gone = conn.recv(1, socket.MSG_PEEK) == b""
+            except BlockingIOError:
+                gone = False
+            conn.setblocking(True)
+            if gone:
+                conn.close()
+                continue
+            serve_safely(conn)
+            with lock:
+                here[0] -= 1
+
+    for _ in range(3):
+        in_thread(work)
+    while True:
+        conn, _ = server.accept()
+        with lock:
+            full = here[0] == 3 + CHAIRS
+            here[0] += not full
+        if full:
+            send_away(conn)
+        else:
+            clients.put(conn)
 
 
 def send_away(conn):
@@ -328,7 +559,77 @@ def one_answer_only(sock, data, peer):
     threading.Event().wait()
 
 
+def fails_in_a_thread(sock, data, peer):
+    def answer():
+        print("begins with", data[0])
+        sock.sendto(turned(data), peer)
+
+    in_thread(answer)
+
+
+def answers_who_asked_last():
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.bind(address())
+    listening(sock)
+    last, work = [None], queue.Queue()
+
+    def receive():
+        while True:
+            data, last[0] = sock.recvfrom(65_536)
+            work.put(data)
+
+    in_thread(receive)
+    while True:
+        data = work.get()
+        time.sleep(0.02)
+        try:
+            sock.sendto(turned(data), last[0])
+        except OSError:
+            pass
+
+
 # Exercise 06: add, and stop when told to.
+
+
+def adds(wait, said="shutting down", flush=True):
+    """Adds, and is told to stop; then `wait` says what it waits for."""
+    server, threads = listener(), []
+
+    def serve(conn):
+        try:
+            for line in conn.makefile("rb"):
+                conn.sendall(b"%d\n" % sum(map(int, line.split())))
+        except (OSError, ValueError):
+            pass
+        conn.close()
+
+    def accept():
+        try:
+            while True:
+                conn, _ = server.accept()
+                threads.append(in_thread(serve, conn))
+        except OSError:
+            pass
+
+    in_thread(accept)
+    sys.stdin.read()
+    # Buffered, whatever the environment says of standard output.
+    out = open(1, "w", closefd=False)
+    print(said, flush=flush, file=out)
+    server.shutdown(socket.SHUT_RDWR)
+    server.close()
+    wait(threads)
+
+
+def wait_for_all(threads):
+    for thread in threads:
+        thread.join()
+
+
+def pool_threads_idle(threads):
+    wait_for_all(threads)
+    threading.Event().wait()
+
 
 
 def forgets_to_count_a_client_out():
@@ -503,6 +804,34 @@ PROGRAMS = {
     "two-spaces": lambda: datagrams(two_spaces),
     "twice": lambda: datagrams(twice),
     "one-answer-only": lambda: datagrams(one_answer_only),
+    "without-a-newline": lambda: one_after_the_other(without_a_newline),
+    "ff-is-the-end": lambda: one_after_the_other(ff_is_the_end),
+    "ends-at-a-zero": lambda: one_after_the_other(ends_at_a_zero),
+    "one-client-only": one_client_only,
+    "listens-before-it-binds": listens_before_it_binds,
+    "listens-anew-for-each-visitor": listens_anew_for_each_visitor,
+    "ends-after-its-visitors": ends_after_its_visitors,
+    "greets-late": greets_late,
+    "twelve-clients-only": twelve_clients_only,
+    "waits-for-the-first-word": waits_for_the_first_word,
+    "late-words": late_words,
+    "four-workers": lambda: pool(queue.Queue(CHAIRS), workers=4),
+    "forty-chairs": lambda: pool(queue.Queue(40)),
+    "blocks-on-a-full-queue": blocks_on_a_full_queue,
+    "dies-of-a-full-queue": dies_of_a_full_queue,
+    "a-queue-for-each-worker": a_queue_for_each_worker,
+    "a-dispatcher-holds-one": a_dispatcher_holds_one,
+    "serves-newcomers-only": serves_newcomers_only,
+    "keeps-the-place-of-who-left": keeps_the_place_of_who_left,
+    "fails-in-a-thread": lambda: datagrams(fails_in_a_thread),
+    "answers-who-asked-last": answers_who_asked_last,
+    "one-second-of-grace": lambda: adds(lambda threads: time.sleep(1)),
+    "waits-for-the-last": lambda: adds(lambda threads: threads[-1].join()),
+    "waits-for-the-first": lambda: adds(lambda threads: threads[0].join()),
+    "ends-late": lambda: adds(lambda threads: time.sleep(5)),
+    "says-where": lambda: adds(wait_for_all, "shutting down at home"),
+    "does-not-flush": lambda: adds(wait_for_all, flush=False),
+    "pool-threads-idle": lambda: adds(pool_threads_idle),
     "forgets-to-count-a-client-out": forgets_to_count_a_client_out,
     "right": turn,
     "half-a-header": lambda: turn(

@@ -2,7 +2,8 @@
 //!
 //! `byte-by-byte` writes each answer one byte at a time, `late` thinks before
 //! each answer, `talkative` prints what it does, `crlf` ends what it prints as
-//! programs on Windows do, `slow-start` takes a while before it listens.
+//! programs on Windows do, `slow-start` takes a while before it listens,
+//! `two-writes` writes an answer and its newline in calls of their own.
 
 use std::collections::HashMap;
 use std::env;
@@ -51,6 +52,10 @@ fn serve(mut stream: &TcpStream, mode: &str) -> io::Result<()> {
                 print!("{answer}");
                 eprint!("{answer}");
                 stream.write_all(answer.as_bytes())?;
+            }
+            "two-writes" => {
+                stream.write_all(answer.trim_end().as_bytes())?;
+                stream.write_all(b"\n")?;
             }
             _ => stream.write_all(answer.as_bytes())?,
         }

@@ -66,12 +66,8 @@ pub(crate) fn check(c: &mut Check) -> Result {
 
     c.step("clients that leave, politely or by a reset, cost no worker");
     all_have_left(c)?;
-    let mut again = three_served(c)?;
-    let mut waiting = four_wait(c)?;
-    let mut h = c.connect("h")?;
-    h.expect("busy\n")?;
-    still_wait(c, &mut again, &mut waiting)?;
-    drop((waiting, again, h));
+    // It was right before: what is wrong now was left by those who have gone.
+    full_again(c).map_err(StepError::unnamed)?;
 
     all_have_left(c)?;
     for how in Rude::ALL {
@@ -93,6 +89,13 @@ pub(crate) fn check(c: &mut Check) -> Result {
     }
     serve_three(c, "worker-lost-on-panic")
         .diagnose(Crashed, "worker-lost-on-panic")
+}
+
+fn full_again(c: &mut Check) -> Result {
+    let mut served = three_served(c)?;
+    let mut waiting = four_wait(c)?;
+    c.connect("h")?.expect("busy\n")?;
+    still_wait(c, &mut served, &mut waiting)
 }
 
 /// A moment may pass until it is known that those who waited have left.

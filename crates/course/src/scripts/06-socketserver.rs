@@ -146,6 +146,7 @@ pub(crate) fn check(c: &mut Check) -> Result {
         let mut left = clients.remove(leaves);
         left.half_close()?;
         left.expect_end()?;
+        c.pause_for_an_end();
         stays(&mut clients[0], &few)
             .diagnose(Exited, "waits-for-one-only")
             .diagnose(Closed, "waits-for-one-only")?;
