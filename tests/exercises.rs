@@ -629,16 +629,15 @@ fn a_near_miss_does_not_get_the_name_of_another_mistake() {
         let words = ["python3".into(), file.into(), name.into()];
         Target::command(words.into())
     };
-    let wrong =
-        side_by_side(AT_ONCE, NEAR_MISSES, |(number, name, wanted)| {
-            let exercise = find(number).unwrap();
-            let timeout = Duration::from_secs(2);
-            let report = check(&exercise, &target(name), options(7, timeout));
-            let failed = report.diagnosis.is_some();
-            let right = failed && id(&report).unwrap_or("") == *wanted;
-            let text = format!("{name}: {}", shown(&exercise, &report));
-            (!right && was_tried(name, &report)).then_some(text)
-        });
+    let wrong = side_by_side(AT_ONCE, NEAR_MISSES, |(number, name, wanted)| {
+        let exercise = find(number).unwrap();
+        let timeout = Duration::from_secs(2);
+        let report = check(&exercise, &target(name), options(7, timeout));
+        let failed = report.diagnosis.is_some();
+        let right = failed && id(&report).unwrap_or("") == *wanted;
+        let text = format!("{name}: {}", shown(&exercise, &report));
+        (!right && was_tried(name, &report)).then_some(text)
+    });
     let wrong: Vec<_> = wrong.into_iter().flatten().collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 

@@ -21,6 +21,7 @@ const ELSEWHERE: [(&str, &str); 2] = [
 ];
 
 pub(crate) fn check(c: &mut Check) -> Result {
+    c.begin()?;
     c.step("a client is told who it is, at the given address only");
     is_told(c, c.addr(), "near")?;
     is_told(c, c.addr(), "near")?;
