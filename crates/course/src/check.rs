@@ -161,8 +161,18 @@ pub(crate) struct Check {
 
 /// Checks `target`, with the script of `exercise`.
 pub fn check(exercise: &Exercise, target: &Target, options: Options) -> Report {
+    check_in(Lab::new(), exercise, target, options)
+}
+
+/// As [`check`], in a lab that may have an observer.
+pub(crate) fn check_in(
+    lab: Lab,
+    exercise: &Exercise,
+    target: &Target,
+    options: Options,
+) -> Report {
     let began = Instant::now();
-    let lab = Lab::new()
+    let lab = lab
         .with_timeout(options.timeout)
         .with_output_limit(OUTPUT_LIMIT)
         .with_quick_acks();
@@ -216,6 +226,7 @@ impl Check {
         }
         self.step = name;
         self.step_began = self.began.elapsed();
+        self.lab.begin_chapter(name);
     }
 
     /// As [`Check::step`], for a step that starts or stops the program or

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{IsTerminal, Write, stderr, stdout};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 use anstream::{eprintln, print, println};
 use anyhow::{Context, Result, bail};
 use course::grade::{self, Grades, Sandbox, Workshop};
-use course::{Build, BuildError, Exercise, Options, Results, Target};
+use course::{Build, BuildError, Exercise, Mistake, Options, Results, Target};
 use textwrap::core::display_width;
 
 /// How often the watched files are looked at. Events of the file system would
@@ -25,6 +25,7 @@ const LOOK: Duration = Duration::from_millis(300);
 const SLOW: Duration = Duration::from_secs(1);
 /// What a shell says of a program that Ctrl-C has ended.
 const INTERRUPTED: i32 = 130;
+const WHICH: &str = "which exercise? Give its number, such as 3";
 /// The exit code of a check that says nothing about the program.
 const NOT_CHECKED: u8 = 3;
 /// What the table of a class shows of a name, in columns.
@@ -106,7 +107,7 @@ pub fn check(
     }
     let Some(name) = name else {
         if at.is_some() || !command.is_empty() {
-            bail!("which exercise? Give its number, such as 3");
+            bail!(WHICH);
         }
         return check_next(options);
     };
@@ -193,6 +194,69 @@ fn report_on(exercise: &Exercise, build: &Build) -> ExitCode {
         build if build.passes() => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
     }
+}
+
+pub fn show(
+    name: Option<&str>,
+    at: Option<SocketAddr>,
+    command: Vec<OsString>,
+    mistake: Option<&str>,
+    options: Options,
+) -> Result<ExitCode> {
+    stop_on_ctrl_c(INTERRUPTED)?;
+    let exercise = course::find(name.context(WHICH)?)?;
+    let target = match (mistake, at.map(Target::At).or(target_of(command))) {
+        (Some(id), _) => {
+            course::write_mistakes()?;
+            mistake_of(&exercise, id)?.build()
+        }
+        (None, Some(target)) => Ok(target),
+        (None, None) => exercise.build(stderr().is_terminal()),
+    };
+    let target = match target {
+        Ok(target) => target,
+        Err(error) => {
+            print!("{}", course::show(&exercise, &Build::Failed(error)));
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    let seen = course::see(&exercise, &target, options)?;
+    let file = seen.write(&exercise)?;
+    let passes = seen.report.diagnosis.is_none();
+    println!("{}", course::summary(&Build::Checked(seen.report.into())));
+    println!("The figure is in {}.", file.display());
+    if stdout().is_terminal() {
+        open(&file);
+    }
+    match passes {
+        true => Ok(ExitCode::SUCCESS),
+        false => Ok(ExitCode::FAILURE),
+    }
+}
+
+/// Lets a browser open a file. Where there is none, its place was said.
+fn open(file: &Path) {
+    let program = match std::env::consts::OS {
+        "macos" => "open",
+        "windows" => "explorer",
+        _ => "xdg-open",
+    };
+    let mut command = Command::new(program);
+    command
+        .arg(file)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let _ = command.spawn();
+}
+
+pub fn figures() -> Result<ExitCode> {
+    stop_on_ctrl_c(INTERRUPTED)?;
+    for (file, figure) in course::appetizers()? {
+        fs::write(&file, figure)
+            .with_context(|| format!("cannot write {}", file.display()))?;
+        println!("{}", file.display());
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 pub fn watch(
@@ -308,11 +372,7 @@ pub fn demo(
         println!("\nShow one: cargo course demo {number} ID");
         return Ok(ExitCode::SUCCESS);
     };
-    let Some(mistake) = mistakes.iter().find(|mistake| mistake.id == id) else {
-        let ids: Vec<_> = mistakes.iter().map(|m| m.id.as_str()).collect();
-        let ids = ids.join("\n  ");
-        bail!("{} has no mistake {id}; it has\n  {ids}", exercise.stem());
-    };
+    let mistake = mistake_of(&exercise, id)?;
     course::write_mistakes()?;
     println!("{}\n\n{}", mistake.file(), mistake.coloured()?);
     let target = match mistake.build() {
@@ -321,6 +381,16 @@ pub fn demo(
     };
     one_check(&exercise, Some(&target), options);
     Ok(ExitCode::SUCCESS)
+}
+
+fn mistake_of(exercise: &Exercise, id: &str) -> Result<Mistake> {
+    let mistakes = exercise.mistakes()?;
+    let ids: Vec<_> = mistakes.iter().map(|m| m.id.as_str()).collect();
+    let ids = ids.join("\n  ");
+    let found = mistakes.into_iter().find(|mistake| mistake.id == id);
+    found.with_context(|| {
+        format!("{} has no mistake {id}; it has\n  {ids}", exercise.stem())
+    })
 }
 
 pub fn report(

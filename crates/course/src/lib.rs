@@ -8,12 +8,15 @@
 mod check;
 mod diagnosis;
 mod exercise;
+mod figure;
 pub mod grade;
 mod mistake;
 mod page;
 mod report;
 mod scripts;
+mod seen;
 mod show;
+mod words;
 
 pub use check::{Options, Origin, Report, Skipped, Target, check};
 pub use diagnosis::Diagnosis;
@@ -25,4 +28,5 @@ pub use harness::BuildError;
 pub use mistake::{Mistake, write_mistakes};
 pub use page::{Section, section};
 pub use report::Results;
+pub use seen::{Seen, appetizers, see};
 pub use show::{show, state, summary};

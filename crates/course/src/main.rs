@@ -53,6 +53,17 @@ enum Action {
         #[command(flatten)]
         how: How,
     },
+    /// Check, and draw what the program, its clients and the kernel did
+    ///
+    /// The figure is a page of its own, which is opened in a browser. The
+    /// program's calls are in it where strace is installed (on Linux).
+    Show {
+        #[command(flatten)]
+        checked: Checked,
+        /// Show a typical mistake instead, as in `demo`
+        #[arg(long, value_name = "ID", conflicts_with_all = ["at", "command"])]
+        mistake: Option<String>,
+    },
     /// Check all exercises; print JSON in Exercism's results format
     Report {
         /// These exercises only, by their numbers or names
@@ -81,6 +92,9 @@ enum Action {
     Grade(Graded),
     /// Build the book and open it, or say where it is
     Book,
+    /// Record the figures of the exercises' pages anew
+    #[command(hide = true)]
+    Figures,
     /// Write the programs of the mistakes to where Cargo finds them
     #[command(hide = true)]
     Mistakes,
@@ -206,6 +220,13 @@ fn main() -> ExitCode {
             check.command,
             check.how.options(),
         ),
+        Some(Action::Show { checked, mistake }) => commands::show(
+            checked.exercise.as_deref(),
+            checked.at,
+            checked.command,
+            mistake.as_deref(),
+            checked.how.options(),
+        ),
         Some(Action::Watch(watch)) => commands::watch(
             &watch.exercise,
             watch.command,
@@ -241,6 +262,7 @@ fn main() -> ExitCode {
         ),
         Some(Action::Reset { exercise }) => commands::reset(&exercise),
         Some(Action::Book) => commands::book(),
+        Some(Action::Figures) => commands::figures(),
         Some(Action::Mistakes) => {
             course::write_mistakes().map(|()| ExitCode::SUCCESS)
         }

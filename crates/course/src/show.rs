@@ -214,7 +214,7 @@ fn failed(
 }
 
 /// What was wanted, and what came, as one sentence.
-fn sentence(diagnosis: &Diagnosis) -> String {
+pub(crate) fn sentence(diagnosis: &Diagnosis) -> String {
     let Diagnosis {
         who,
         wanted,
@@ -483,6 +483,15 @@ fn footer(out: &mut String, exercise: &Exercise, report: &Report, read: &str) {
         out,
         "{HEAD}Again{HEAD:#}    cargo course {} {number}{} --seed {seed}{}",
         again.0, again.1, again.2
+    );
+    let (mistake, behind) = match again.0 {
+        "demo" => (again.1.replacen(' ', " --mistake ", 1), again.2),
+        _ => (again.1, again.2),
+    };
+    let _ = writeln!(
+        out,
+        "{HEAD}Figure{HEAD:#}   cargo course show {number}{mistake} \
+         --seed {seed}{behind}"
     );
     let addr = match report.target {
         Target::At(addr) => addr.to_string(),

@@ -68,8 +68,9 @@ impl Calls {
                 Some(thread) => thread,
                 None => self.thread(trace.thread == main),
             };
-            let cause = |at, client, sends, event| Cause {
+            let cause = |at, ended, client, sends, event| Cause {
                 at,
+                ended,
                 side: self.side,
                 client,
                 sends,
@@ -90,7 +91,9 @@ impl Calls {
                     phase,
                 };
                 let sends = SENDS.contains(&call.name.as_str());
-                causes.push(cause(at, self.client(call, ports), sends, event));
+                let client = self.client(call, ports);
+                let ended = call.ended.unwrap_or(at);
+                causes.push(cause(at, ended, client, sends, event));
             }
             thread.calls = trace.calls.len();
             thread.waits = trace.calls.iter().any(|c| c.ended.is_none());
@@ -101,11 +104,14 @@ impl Calls {
                 let what = match how.strip_prefix("exited with ") {
                     Some("0") => "exits".to_owned(),
                     Some(code) => format!("exits with code {code}"),
-                    None => "is killed".to_owned(),
+                    None if how == "killed by SIGKILL" => {
+                        "is killed".to_owned()
+                    }
+                    None => format!("is {how}"),
                 };
                 let who = thread.name.clone();
                 let event = Event::Happens { who, what };
-                causes.push(cause(*at, String::new(), false, event));
+                causes.push(cause(*at, *at, String::new(), false, event));
             }
             self.threads.insert(trace.thread, thread);
         }
@@ -145,7 +151,8 @@ impl Calls {
             .address()
             .map(|address| address.port())
             .filter(|port| ports.clients.contains_key(port))
-            .or(held.map(|accepted| accepted.peer));
+            .or(held.map(|accepted| accepted.peer))
+            .or(call.peer());
         let client = peer.and_then(|peer| ports.clients.get(&peer));
         client.cloned().unwrap_or_default()
     }

@@ -14,6 +14,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+#[cfg(feature = "record")]
 use serde::{Deserialize, Serialize};
 
 /// One scenario, recorded, with its words.
@@ -45,10 +46,9 @@ pub struct Actor {
 }
 
 /// The two sides of the figure.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize,
-)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(feature = "record", derive(Serialize, Deserialize))]
+#[cfg_attr(feature = "record", serde(rename_all = "lowercase"))]
 pub enum Side {
     /// On the left.
     Client,
@@ -95,8 +95,9 @@ pub struct Code {
 }
 
 /// One thing that happens.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "lowercase")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "record", derive(Serialize, Deserialize))]
+#[cfg_attr(feature = "record", serde(tag = "kind", rename_all = "lowercase"))]
 pub enum Event {
     /// A system call.
     Call {
@@ -105,7 +106,10 @@ pub enum Event {
         /// The call and its arguments, as C would write them.
         call: String,
         /// What it returned; empty if it has not returned yet.
-        #[serde(default, skip_serializing_if = "String::is_empty")]
+        #[cfg_attr(
+            feature = "record",
+            serde(default, skip_serializing_if = "String::is_empty")
+        )]
         result: String,
         /// Whether it waits from here on, or comes back from a wait.
         phase: Phase,
@@ -127,19 +131,31 @@ pub enum Event {
         /// `SYN, ACK` and the like; `UDP`; `ICMP: port unreachable`.
         flags: String,
         /// How many bytes of data it carries.
-        #[serde(default, skip_serializing_if = "is_zero")]
+        #[cfg_attr(
+            feature = "record",
+            serde(default, skip_serializing_if = "is_zero")
+        )]
         bytes: usize,
         /// TCP's sequence number, counted from this end's SYN.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(
+            feature = "record",
+            serde(default, skip_serializing_if = "Option::is_none")
+        )]
         seq: Option<u32>,
         /// TCP's acknowledgement number, counted from the other end's SYN.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(
+            feature = "record",
+            serde(default, skip_serializing_if = "Option::is_none")
+        )]
         ack: Option<u32>,
     },
     /// A socket changes its state.
     State {
         /// The client at the one end of the connection; empty for a listener.
-        #[serde(default, skip_serializing_if = "String::is_empty")]
+        #[cfg_attr(
+            feature = "record",
+            serde(default, skip_serializing_if = "String::is_empty")
+        )]
         client: String,
         /// The side whose socket has this state.
         side: Side,
@@ -149,16 +165,18 @@ pub enum Event {
         /// The name of the state that it has from now on.
         state: String,
         /// Whether it was seen where it happens.
-        #[serde(default, skip_serializing_if = "Seen::is_there")]
+        #[cfg_attr(
+            feature = "record",
+            serde(default, skip_serializing_if = "Seen::is_there")
+        )]
         seen: Seen,
     },
 }
 
 /// Whether a change of state was seen where it happens.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize,
-)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "record", derive(Serialize, Deserialize))]
+#[cfg_attr(feature = "record", serde(rename_all = "lowercase"))]
 pub enum Seen {
     /// There.
     #[default]
@@ -171,19 +189,22 @@ pub enum Seen {
     Table,
 }
 
+#[cfg(feature = "record")]
 impl Seen {
     fn is_there(&self) -> bool {
         *self == Self::There
     }
 }
 
+#[cfg(feature = "record")]
 fn is_zero(count: &usize) -> bool {
     *count == 0
 }
 
 /// How much of a call a step sees.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "record", derive(Serialize, Deserialize))]
+#[cfg_attr(feature = "record", serde(rename_all = "lowercase"))]
 pub enum Phase {
     /// It begins and ends in this step.
     Whole,
@@ -194,7 +215,8 @@ pub enum Phase {
 }
 
 /// The kernel's tables, read while everybody waits.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "record", derive(Serialize, Deserialize))]
 pub struct Snapshot {
     /// Who waits, and in which call.
     pub waiting: Vec<Waiting>,
@@ -203,7 +225,8 @@ pub struct Snapshot {
 }
 
 /// An actor that waits.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "record", derive(Serialize, Deserialize))]
 pub struct Waiting {
     /// The actor's name.
     pub who: String,
@@ -212,13 +235,17 @@ pub struct Waiting {
 }
 
 /// A row of `/proc/net/tcp` or `udp`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "record", derive(Serialize, Deserialize))]
 pub struct Socket {
     /// The side whose kernel keeps it.
     pub side: Side,
     /// The client at the one end; empty for a listener or a server's UDP
     /// socket.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[cfg_attr(
+        feature = "record",
+        serde(default, skip_serializing_if = "String::is_empty")
+    )]
     pub client: String,
     /// This end's address.
     pub local: String,
@@ -231,7 +258,10 @@ pub struct Socket {
     /// As the table has it: bytes not yet acknowledged.
     pub send_queue: usize,
     /// For a listener: the length that `listen` asked for. Not in the table.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        feature = "record",
+        serde(default, skip_serializing_if = "Option::is_none")
+    )]
     pub backlog: Option<usize>,
 }
 

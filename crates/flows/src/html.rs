@@ -3,7 +3,8 @@
 
 use std::fmt::Write;
 
-use crate::picture::{bytes_of, escape, picture, waits};
+pub use crate::picture::escape;
+use crate::picture::{bytes_of, picture, waits};
 use crate::{Event, Flow, Phase, SS_HEAD, Seen, Side, Snapshot, Socket, Step};
 
 /// The figure of a flow. No line of it is blank: a blank line would end the

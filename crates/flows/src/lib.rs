@@ -19,6 +19,7 @@ pub mod narrate;
 mod picture;
 #[cfg(feature = "record")]
 pub mod recorder;
+#[cfg(feature = "record")]
 pub mod recording;
 #[cfg(feature = "record")]
 pub mod scenario;
@@ -27,6 +28,7 @@ pub use flow::{
     Actor, Code, Event, Flow, Phase, SS_HEAD, Seen, Side, Snapshot, Socket,
     Step, Waiting,
 };
+#[cfg(feature = "record")]
 pub use recording::folder;
 
 /// The scenario `name`, as it was recorded.

@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
+#[cfg(feature = "record")]
 use harness::trace::{Change, Packet};
 
 use crate::{Event, Seen, Side, Snapshot};
@@ -18,6 +19,8 @@ use crate::{Event, Seen, Side, Snapshot};
 pub struct Cause {
     /// When it began.
     pub at: u64,
+    /// When it ended, as far as strace can say.
+    pub ended: u64,
     /// Whose side it is on.
     pub side: Side,
     /// The client at the one end of its connection; empty for a listener.
@@ -45,6 +48,7 @@ pub struct Ports<'a> {
     pub clients: &'a BTreeMap<u16, String>,
 }
 
+#[cfg(feature = "record")]
 impl Ports<'_> {
     fn client(&self, [from, to]: [u16; 2]) -> Option<(Side, String)> {
         let client = |port| self.clients.get(port).cloned();
@@ -294,7 +298,7 @@ fn find_time_waits(changes: &mut [Effect], snapshot: &Snapshot) {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "record"))]
 mod tests {
     use super::*;
     use crate::Phase;
@@ -302,6 +306,7 @@ mod tests {
     fn cause(at: u64, side: Side, call: &str) -> Cause {
         Cause {
             at,
+            ended: at,
             side,
             client: "client".to_owned(),
             sends: true,

@@ -73,11 +73,16 @@ struct Pen<'a> {
 impl<'a> Pen<'a> {
     fn new(flow: &'a Flow) -> Self {
         let events = flow.steps.iter().flat_map(|step| &step.events);
-        let clients: BTreeSet<_> = events
-            .filter_map(|event| match event {
-                Event::Packet { client, .. } => Some(client),
-                _ => None,
-            })
+        let of_packets = events.filter_map(|event| match event {
+            Event::Packet { client, .. } => Some(client),
+            _ => None,
+        });
+        let tables = flow.snapshots().into_iter();
+        let sockets = tables.flat_map(|snapshot| &snapshot.sockets);
+        let of_sockets = sockets.map(|socket| &socket.client);
+        let clients: BTreeSet<_> = of_packets
+            .chain(of_sockets)
+            .filter(|client| !client.is_empty())
             .collect();
         Self {
             flow,

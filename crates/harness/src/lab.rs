@@ -6,6 +6,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::timeline::{Moment, Observer};
 use crate::{
     Failure, Fault, Listener, Peer, Program, Result, Timeline, UdpPeer,
     UdpServer, What,
@@ -79,6 +80,17 @@ impl Lab {
             timeline: Timeline::new(),
             ..self.clone()
         }
+    }
+
+    /// The same lab, whose moments are told to `observer`.
+    pub fn with_observer(self, observer: Observer) -> Self {
+        let timeline = self.timeline.with_observer(observer);
+        Self { timeline, ..self }
+    }
+
+    /// Tells the observer, if there is one, what begins now.
+    pub fn begin_chapter(&self, name: &str) {
+        self.timeline.tell(Moment::Chapter(name));
     }
 
     /// What was seen so far.
@@ -211,12 +223,14 @@ impl Lab {
         wanted: impl Into<String>,
         fault: impl Into<Fault>,
     ) -> Failure {
-        Failure {
+        let failure = Failure {
             who: who.to_owned(),
             wanted: wanted.into(),
             fault: Box::new(fault.into()),
             got: None,
             timeline: self.timeline.clone(),
-        }
+        };
+        self.timeline.tell(Moment::Failure(&failure));
+        failure
     }
 }

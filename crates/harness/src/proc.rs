@@ -136,10 +136,10 @@ pub fn with_environment(variable: &str) -> Option<Vec<u32>> {
     cfg!(target_os = "linux").then_some(found)
 }
 
-/// True if a process is stopped (as by Ctrl-Z).
+/// True if a process is stopped (as by Ctrl-Z), also if a tracer watches it.
 pub fn is_stopped(process: u32) -> Option<bool> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    Some(stat.rsplit_once(") ")?.1.starts_with('T'))
+    Some(stat.rsplit_once(") ")?.1.starts_with(['T', 't']))
 }
 
 /// True if the kernel has nearly as many connections in TIME-WAIT as it may:

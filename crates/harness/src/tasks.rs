@@ -15,6 +15,21 @@ pub fn thread_ids(process: u32) -> Option<Vec<u32>> {
     Some(ids)
 }
 
+/// Whether a thread sleeps in a call (and not because a tracer stopped it);
+/// `None` if it has ended.
+pub fn sleeps(thread: u32) -> Option<bool> {
+    let stat = fs::read_to_string(format!("/proc/{thread}/stat")).ok()?;
+    let state = stat.rsplit_once(')')?.1.trim_start().chars().next()?;
+    (!"ZX".contains(state)).then_some(state == 'S')
+}
+
+/// The process that a thread belongs to.
+pub fn process_of(thread: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("Tgid:"))?;
+    line.trim().parse().ok()
+}
+
 /// The system call in which a thread sleeps, and its first argument, for
 /// example `("accept4", 3)`. `None` if it runs, is stopped, or is in a call
 /// that has no name here; see proc(5), `/proc/PID/syscall`.
@@ -69,19 +84,20 @@ fn owned_port(line: &str, inodes: &[String]) -> Option<u16> {
 
 /// The numbers of the system calls in which the course's programs block.
 #[cfg(target_arch = "x86_64")]
-const CALLS: [(u32, &str); 8] = [
+const CALLS: [(u32, &str); 9] = [
     (0, "read"),
     (7, "poll"),
     (42, "connect"),
     (44, "sendto"),
     (45, "recvfrom"),
+    (61, "wait4"),
     (202, "futex"),
     (230, "clock_nanosleep"),
     (288, "accept4"),
 ];
 /// The same for the architectures that share the newer table.
 #[cfg(not(target_arch = "x86_64"))]
-const CALLS: [(u32, &str); 8] = [
+const CALLS: [(u32, &str); 9] = [
     (63, "read"),
     (73, "ppoll"),
     (98, "futex"),
@@ -90,4 +106,5 @@ const CALLS: [(u32, &str); 8] = [
     (206, "sendto"),
     (207, "recvfrom"),
     (242, "accept4"),
+    (260, "wait4"),
 ];

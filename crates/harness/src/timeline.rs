@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::Failure;
+
 /// How many bytes of a message an [`Event`] keeps, and so shows.
 const SHOWN_BYTES: usize = 60;
 /// How many events a printed timeline shows, the newest ones.
@@ -18,6 +20,21 @@ const KEPT_EVENTS: usize = 4096;
 pub struct Timeline {
     began: Instant,
     log: Arc<Mutex<Log>>,
+    observer: Option<Observer>,
+}
+
+/// Told of each moment, by the thread whose moment it is, which waits.
+pub type Observer = Arc<dyn Fn(Moment<'_>) + Send + Sync>;
+
+/// What an [`Observer`] is told.
+#[derive(Clone, Copy, Debug)]
+pub enum Moment<'a> {
+    /// A name for what comes.
+    Chapter(&'a str),
+    /// Something was seen, or is about to be done.
+    Event(&'a Event),
+    /// Something that was waited for has not come.
+    Failure(&'a Failure),
 }
 
 #[derive(Default)]
@@ -155,6 +172,18 @@ impl Timeline {
         Self {
             began: Instant::now(),
             log: Arc::default(),
+            observer: None,
+        }
+    }
+
+    pub(crate) fn with_observer(self, observer: Observer) -> Self {
+        let observer = Some(observer);
+        Self { observer, ..self }
+    }
+
+    pub(crate) fn tell(&self, moment: Moment<'_>) {
+        if let Some(observer) = &self.observer {
+            observer(moment);
         }
     }
 
@@ -171,11 +200,17 @@ impl Timeline {
             log.events.pop_front();
             log.forgotten += 1;
         }
-        log.events.push_back(Event {
+        let event = Event {
             at,
             who: who.to_owned(),
             what,
-        });
+        };
+        let told = self.observer.is_some().then(|| event.clone());
+        log.events.push_back(event);
+        drop(log);
+        if let Some(event) = told {
+            self.tell(Moment::Event(&event));
+        }
     }
 
     /// A copy of the events kept, oldest first (at most 4,096, the newest).

@@ -4,12 +4,17 @@
 //!
 //! All three name times in nanoseconds since 1970.
 
+#[cfg(feature = "capture")]
 mod packets;
+#[cfg(feature = "capture")]
 mod states;
 pub mod strace;
 
+#[cfg(feature = "capture")]
 pub use packets::{Capture, Packet};
+#[cfg(feature = "capture")]
 pub use states::{Change, States};
 
+#[cfg(feature = "capture")]
 /// The port to which a [`Capture`] sends its marks.
 pub const MARK_PORT: u16 = 9;

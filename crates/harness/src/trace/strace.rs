@@ -1,6 +1,6 @@
 //! Reads what strace wrote: one file for each thread, see strace(1), `-ff`.
 
-use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -24,38 +24,39 @@ pub struct Call {
 }
 
 /// The calls of one thread.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Trace {
     /// The thread's number in the system.
     pub thread: u32,
+    /// When its first call began, whatever it was.
+    pub began: u64,
     /// From its first call about a socket on.
     pub calls: Vec<Call>,
     /// How it ended, such as `exited with 0`, and when.
     pub end: Option<(u64, String)>,
 }
 
-/// `program`, run under strace, which writes `DIR/NAME.THREAD`.
+/// What stands in front of a program to run it under strace, which writes
+/// `DIR/NAME.THREAD`.
 ///
-/// Of the signals it tells the one that ends a program in any case. With `-D`
-/// the program stays our child and strace is its companion: so a
-/// signal, and the wait for the end, mean the program.
+/// Of the signals it tells those that may end a program. With `-DD`
+/// the program stays our child and strace is its companion, in a group of its
+/// own: so a signal, and the wait for the end, mean the program. With `-yy` it
+/// says what is behind a descriptor. A call with `?` is not known on every processor.
+pub fn words(dir: &Path, name: &str) -> Vec<OsString> {
+    let options = "strace -DD -f -ff -ttt -T -yy -s 30 \
+        -e signal=kill,abrt,segv,bus,ill,fpe,term,int,pipe \
+        -e trace=%net,close,read,write,readv,writev,?poll,ppoll,?select,\
+        pselect6,?epoll_wait,epoll_pwait,?epoll_pwait2 -o";
+    let options = options.split(' ').map(OsString::from);
+    options.chain([dir.join(name).into()]).collect()
+}
+
+/// `program`, run under strace: see [`words`].
 pub fn command(program: &Path, dir: &Path, name: &str) -> Command {
-    let mut command = Command::new("strace");
-    command
-        .args([
-            "-D",
-            "-f",
-            "-ff",
-            "-ttt",
-            "-T",
-            "-s",
-            "30",
-            "-e",
-            "signal=kill",
-        ])
-        .args(["-e", "trace=%net,close,read", "-o"])
-        .arg(dir.join(name))
-        .arg(program);
+    let words = words(dir, name);
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]).arg(program);
     command
 }
 
@@ -72,29 +73,37 @@ pub fn read(dir: &Path, name: &str, main: u32) -> Result<Vec<Trace>> {
         let Some(thread) = thread.and_then(|end| end.parse().ok()) else {
             continue;
         };
-        let calls = text.lines().filter_map(parse).collect();
-        let end = text.lines().next_back().and_then(parse_end);
-        traces.push(Trace { thread, calls, end });
-    }
-    let sockets: BTreeSet<String> = traces
-        .iter()
-        .flat_map(|trace| &trace.calls)
-        .filter(|call| ["socket", "accept4"].contains(&call.name.as_str()))
-        .filter_map(|call| call.number())
-        .collect();
-    for trace in &mut traces {
-        let is_main = trace.thread == main;
-        let calls = std::mem::take(&mut trace.calls).into_iter();
-        trace.calls = calls
-            .skip_while(|call| is_main && call.is_of_the_start())
-            .filter(|call| call.is_told(&sockets))
-            .collect();
+        let calls = text.lines().filter_map(parse);
+        let began = text.lines().next().and_then(|line| line.split_once(' '));
+        let began = began.and_then(|(time, _)| nanoseconds(time));
+        let is_main = thread == main;
+        traces.push(Trace {
+            thread,
+            began: began.unwrap_or(u64::MAX),
+            calls: calls
+                .skip_while(|call| is_main && call.is_of_the_start())
+                .filter(Call::is_told)
+                .collect(),
+            end: text.lines().next_back().and_then(parse_end),
+        });
     }
     traces.sort_by_key(|trace| {
         let first = trace.calls.first().map(|call| call.began);
         (trace.thread != main, first.is_none(), first)
     });
     Ok(traces)
+}
+
+impl Trace {
+    /// What was known of it at `time`.
+    pub fn until(&self, time: u64) -> Self {
+        let calls = self.calls.iter().filter(|call| call.began <= time);
+        Self {
+            calls: calls.map(|call| call.until(time)).collect(),
+            end: self.end.clone().filter(|(at, _)| *at <= time),
+            ..self.clone()
+        }
+    }
 }
 
 fn unreadable(error: io::Error) -> Failure {
@@ -187,30 +196,71 @@ impl Call {
         self.args.get(index).map_or("", String::as_str)
     }
 
+    /// What was known of it at `time`.
+    fn until(&self, time: u64) -> Self {
+        let ended = self.ended.filter(|ended| *ended <= time);
+        Self {
+            result: self.result.clone().filter(|_| ended.is_some()),
+            ended,
+            ..self.clone()
+        }
+    }
+
     /// The file descriptor that it is about.
     pub fn descriptor(&self) -> &str {
-        self.arg(0)
+        bare(self.arg(0))
     }
 
     /// The number that it returned.
     pub fn number(&self) -> Option<String> {
         let result = self.result.as_deref()?;
-        Some(result.split(' ').next()?.to_owned())
+        Some(bare(result.split(' ').next()?).to_owned())
+    }
+
+    /// What is behind its file descriptor: `TCP:[...]`, `UNIX-STREAM:[...]`,
+    /// a file's path.
+    fn behind(&self) -> &str {
+        let behind = self.arg(0).split_once('<');
+        behind.map_or("", |(_, behind)| behind)
+    }
+
+    /// The port at the other end of the connection that it is about, if
+    /// strace could say.
+    pub fn peer(&self) -> Option<u16> {
+        let (_, peer) = self.behind().split_once("->")?;
+        let (_, port) = peer.rsplit_once(':')?;
+        port.trim_end_matches([']', '>']).parse().ok()
+    }
+
+    fn reads_the_keyboard(&self) -> bool {
+        self.name == "read" && self.descriptor() == "0"
+    }
+
+    fn makes_a_socket(&self) -> bool {
+        self.name == "socket" && self.arg(0).starts_with("AF_INET")
     }
 
     /// What happens before a program does anything: its libraries are read.
     fn is_of_the_start(&self) -> bool {
-        self.name != "socket" && (self.name != "read" || self.arg(0) != "0")
+        !self.makes_a_socket() && !self.reads_the_keyboard()
     }
 
     /// Calls that say nothing about the flow stay out: asking for an address,
-    /// and the files and pipes that every program has.
-    fn is_told(&self, sockets: &BTreeSet<String>) -> bool {
+    /// and the files, pipes and local sockets that a program has.
+    fn is_told(&self) -> bool {
+        let is_local = ["UNIX", "NETLINK"]
+            .iter()
+            .any(|kind| self.behind().starts_with(kind));
         match self.name.as_str() {
             "getsockname" | "getpeername" | "socketpair" => false,
-            "read" => self.arg(0) == "0",
-            "close" => sockets.contains(self.arg(0)),
-            _ => true,
+            "socket" => self.makes_a_socket(),
+            "close" | "read" | "write" | "readv" | "writev" => {
+                ["TCP", "UDP", "socket:"]
+                    .iter()
+                    .any(|kind| self.behind().starts_with(kind))
+                    || self.reads_the_keyboard()
+            }
+            _ => !is_local,
         }
     }
 
@@ -222,7 +272,7 @@ impl Call {
 
     /// The call as C would write it, without what is the same every time.
     pub fn shown(&self) -> String {
-        let fd = self.arg(0);
+        let fd = self.descriptor();
         let address = |index| address(self.arg(index));
         let args = match self.name.as_str() {
             "socket" => {
@@ -239,8 +289,19 @@ impl Call {
                 format!("{fd}, {option}, {value}")
             }
             "bind" | "connect" => format!("{fd}, {}", address(1)),
-            "accept4" | "accept" | "close" | "read" => fd.to_owned(),
-            "recvfrom" => format!("{fd}, {}", self.length()),
+            "accept4" | "accept" | "close" => fd.to_owned(),
+            "read" if fd == "0" => fd.to_owned(),
+            "recvfrom" | "read" => format!("{fd}, {}", self.length()),
+            "readv" | "writev" | "recvmsg" | "sendmsg" => format!("{fd}, ..."),
+            "poll" | "ppoll" => {
+                format!("{}{}", polled(fd), within(self.arg(2)))
+            }
+            "epoll_wait" | "epoll_pwait" | "epoll_pwait2" => {
+                format!("{fd}{}", within(self.arg(3)))
+            }
+            "select" | "pselect6" => {
+                format!("{}{}", polled(self.arg(1)), within(self.arg(4)))
+            }
             "sendto" => {
                 let to = address(4);
                 let to = match to.as_str() {
@@ -249,7 +310,10 @@ impl Call {
                 };
                 format!("{fd}, {}, {}{to}", self.arg(1), self.arg(2))
             }
-            _ => self.args.join(", "),
+            _ => {
+                let args = self.args.iter().map(|arg| bare(arg));
+                args.collect::<Vec<_>>().join(", ")
+            }
         };
         format!("{}({args})", self.name)
     }
@@ -270,6 +334,7 @@ impl Call {
         };
         // `-1 EADDRINUSE (Address already in use)`: the words say the same.
         let result = result.split(" (").next().unwrap_or_default();
+        let result = bare(result);
         let from = match self.name.as_str() {
             _ if result.starts_with('-') => String::new(),
             "accept4" | "accept" => address(self.arg(1)),
@@ -284,6 +349,46 @@ impl Call {
             "" | "\"\"" => result.to_owned(),
             _ => format!("{result} ({from})"),
         }
+    }
+}
+
+/// `3<TCP:[127.0.0.1:9006]>` as `3`.
+fn bare(arg: &str) -> &str {
+    match arg.split_once('<') {
+        Some((number, _)) if number.parse::<u32>().is_ok() => number,
+        _ => arg,
+    }
+}
+
+/// The descriptors of `[{fd=3<TCP:[127.0.0.1:9006]>, events=POLLIN}]` and of
+/// `[3<TCP:[127.0.0.1:9006]>]`.
+fn polled(text: &str) -> String {
+    let fields = text.trim_matches(['[', ']']).split([' ', '{']);
+    let numbers = fields.filter_map(|field| {
+        let field = field.strip_prefix("fd=").unwrap_or(field);
+        let number = bare(field.trim_end_matches(','));
+        number.parse::<u32>().is_ok().then_some(number)
+    });
+    let numbers: Vec<_> = numbers.collect();
+    match numbers.is_empty() {
+        true => "...".to_owned(),
+        false => numbers.join(" "),
+    }
+}
+
+/// How long a call waits at most, as its last argument says.
+fn within(text: &str) -> String {
+    let number = |name: &str| {
+        let (_, rest) = text.split_once(name)?;
+        let end = rest.find(|c: char| !c.is_ascii_digit());
+        rest[..end.unwrap_or(rest.len())].parse::<u64>().ok()
+    };
+    let fraction = number("tv_usec=").map(|micros| micros / 1_000);
+    let fraction = fraction.or(number("tv_nsec=").map(|n| n / 1_000_000));
+    let time = number("tv_sec=").map(|s| s * 1000 + fraction.unwrap_or(0));
+    match time.or(text.parse().ok()) {
+        Some(time) => format!(", {time} ms"),
+        None => String::new(),
     }
 }
 
@@ -339,6 +444,33 @@ mod tests {
             already in use) <0.000017>";
         assert_eq!(call(bind).0, "bind(3, 127.0.0.1:9006)");
         assert_eq!(call(bind).1, "-1 EADDRINUSE");
+    }
+
+    #[test]
+    fn what_is_behind_a_descriptor_decides_and_is_not_shown() {
+        let told =
+            |line: &str| parse(&format!("1.5 {line}")).unwrap().is_told();
+        let tcp = "4<TCP:[127.0.0.1:9006->127.0.0.1:50001]>";
+        let read = format!(r#"read({tcp}, "hi", 10) = 2 <0.000017>"#);
+        assert!(told(&read));
+        let peer = parse(&format!("1.5 {read}")).and_then(|call| call.peer());
+        assert_eq!(peer, Some(50001));
+        assert_eq!(call(&read), ("read(4, 10)".into(), "2 (\"hi\")".into()));
+        assert!(!told("read(4</a/file>, \"hi\", 10) = 2 <0.000017>"));
+        assert!(!told("recvfrom(6<UNIX-STREAM:[1->2]>, "));
+        let socket = "socket(AF_INET, SOCK_STREAM|SOCK_CLOEXEC, IPPROTO_IP) \
+            = 3<TCP:[7]> <0.000017>";
+        assert_eq!(call(socket).1, "3");
+        let poll = "poll([{fd=3<TCP:[127.0.0.1:9006]>, events=POLLIN}, \
+            {fd=5<UNIX-STREAM:[1->2]>, events=POLLIN}], 2, 500) = 0 (Timeout) \
+            <0.500017>";
+        assert_eq!(call(poll), ("poll(3 5, 500 ms)".into(), "0".into()));
+        let wait =
+            "epoll_wait(3<anon_inode:[eventpoll]>, [], 64, -1) = 0 <1.0>";
+        assert_eq!(call(wait).0, "epoll_wait(3)");
+        let select = "pselect6(4, [3<TCP:[127.0.0.1:9006]>], NULL, NULL, \
+            {tv_sec=0, tv_nsec=500000000}, NULL) = 0 (Timeout) <0.500017>";
+        assert_eq!(call(select).0, "pselect6(3, 500 ms)");
     }
 
     #[test]

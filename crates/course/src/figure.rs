@@ -1,0 +1,1203 @@
+//! A check as a figure: the checker's clients, the program's calls, and the
+//! kernel's tables.
+//!
+//! The program is started under strace. After each act of a client the
+//! recorder waits, for a moment, until all threads of the program rest, and
+//! reads the tables. Where there is no strace, the figure has what the checker
+//! itself has seen.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ffi::OsString;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use flows::calls::Calls;
+use flows::merge::{Cause, Ports, merge};
+use flows::{Actor, Event, Flow, Phase, Side, Snapshot, Socket, Step, Waiting};
+use harness::proc::{self, TcpRow, UdpRow};
+use harness::trace::strace::{self, Trace};
+use harness::{Fault, Lab, Moment, What, tasks};
+use tempfile::TempDir;
+
+use crate::words;
+
+/// So many acts a figure has at most: the last ones.
+const ACTS: usize = 15;
+/// So many parts of a check: the one that failed, and the one before.
+const CHAPTERS: usize = 2;
+/// So many events of one thread an act shows.
+const EVENTS: usize = 12;
+/// So many threads that were in no call yet are shown; a virtual machine has
+/// more, which say nothing.
+const IDLE: usize = 8;
+/// How long a program may take to come to rest after an act, and how long
+/// they may all take together.
+const MOMENT: Duration = Duration::from_millis(500);
+const MOMENTS: Duration = Duration::from_secs(3);
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+/// So much of a check is kept.
+const KEPT: usize = 4096;
+/// The names of strace's files, and of the checked program in the timeline
+/// and in the figure.
+const FILES: &str = "calls";
+const PROGRAM: &str = "program";
+const SERVER: &str = "server";
+/// The addresses of the book's figures; the first client has the next port.
+const BOOK_IP: &str = "127.0.0.1";
+const BOOK_SERVER: &str = "127.0.0.1:9006";
+const BOOK_CLIENT: u16 = 50000;
+/// The harness marks what it starts, and looks for the mark: strace must not
+/// have it, the program must.
+const WITHOUT_MARK: &str = "mark=$HARNESS_GROUP; unset HARNESS_GROUP; \
+     strace=$1; shift; exec \"$strace\" -E HARNESS_GROUP=\"$mark\" \"$@\"";
+
+/// Sees a check.
+#[derive(Clone)]
+pub(crate) struct Recorder {
+    folder: Option<PathBuf>,
+    log: Arc<Mutex<Log>>,
+}
+
+#[derive(Default)]
+struct Log {
+    entries: VecDeque<Entry>,
+    port: u16,
+    /// The program's address and its clients', and what a book calls them.
+    addresses: Vec<(String, String)>,
+    clients: u16,
+    waited: Duration,
+    /// The process of each thread.
+    processes: BTreeMap<u32, u32>,
+    /// The threads whose end strace has written down.
+    ended: BTreeSet<u32>,
+}
+
+impl Log {
+    fn rename(&mut self, address: String, name: String) {
+        let new = (address, name);
+        if !self.addresses.contains(&new) {
+            self.addresses.push(new);
+        }
+    }
+}
+
+/// `text` with each `address` that is not the beginning of a longer one.
+fn renamed(text: &str, address: &str, name: &str) -> String {
+    let mut parts = text.split(address);
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let goes_on = part.starts_with(|c: char| c.is_ascii_digit());
+        out += if goes_on { address } else { name };
+        out += part;
+    }
+    out
+}
+
+enum Entry {
+    Chapter(String),
+    Event { at: u64, who: String, what: What },
+    Failure { at: u64, who: String, words: String },
+    Rest(Rest),
+}
+
+/// The kernel's tables at one moment.
+#[derive(Clone, Default)]
+struct Rest {
+    at: u64,
+    /// Whether all threads waited.
+    rested: bool,
+    /// The threads that lived, and the call that each waited in, if known.
+    threads: Vec<(u32, Option<&'static str>)>,
+    tcp: Vec<TcpRow>,
+    udp: Vec<UdpRow>,
+    port: u16,
+}
+
+/// What happened between two rests.
+#[derive(Default)]
+struct Act {
+    chapter: String,
+    from: u64,
+    /// So many acts before it are left out; or it is one of these.
+    left_out: usize,
+    is_left_out: bool,
+    events: Vec<(u64, String, What)>,
+    failures: Vec<(u64, String, String)>,
+    rest: Rest,
+}
+
+/// A program that was started: its name, its main thread, and all of them.
+struct Start {
+    name: String,
+    main: u32,
+    /// What its other threads and processes are called.
+    threads: Vec<String>,
+    traces: Vec<Trace>,
+}
+
+impl Rest {
+    fn is_like(&self, other: &Self) -> bool {
+        (self.rested, &self.threads, &self.tcp, &self.udp)
+            == (other.rested, &other.threads, &other.tcp, &other.udp)
+    }
+}
+
+fn now() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |now| now.as_nanos() as u64)
+}
+
+impl Recorder {
+    /// Keeps strace's files in `folder`; `None` if calls are not to be seen.
+    pub(crate) fn new(folder: Option<PathBuf>) -> Self {
+        Self {
+            folder,
+            log: Arc::default(),
+        }
+    }
+
+    /// The words that start a program, seen.
+    pub(crate) fn command(&self, program: &[OsString]) -> Vec<OsString> {
+        let Some(folder) = &self.folder else {
+            return program.to_vec();
+        };
+        let shell = ["sh", "-c", WITHOUT_MARK, "sh"].map(OsString::from);
+        let strace = strace::words(folder, FILES);
+        let words = shell.into_iter().chain(strace);
+        words.chain(program.iter().cloned()).collect()
+    }
+
+    /// The same lab, seen.
+    pub(crate) fn watch(&self, lab: Lab) -> Lab {
+        let recorder = self.clone();
+        lab.with_observer(Arc::new(move |moment| recorder.see(moment)))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, entry: Entry) {
+        let mut log = self.lock();
+        if log.entries.len() == KEPT {
+            log.entries.pop_front();
+        }
+        log.entries.push_back(entry);
+    }
+
+    /// Some events are told before they happen, some after: in each case what
+    /// was before has come to rest when the next thing begins.
+    fn see(&self, moment: Moment<'_>) {
+        match moment {
+            Moment::Chapter(name) => {
+                self.rest();
+                self.push(Entry::Chapter(name.to_owned()));
+            }
+            Moment::Failure(failure) if failure.who != "lab" => {
+                self.rest();
+                let who = failure.who.clone();
+                let wanted = &failure.wanted;
+                let came = match &*failure.fault {
+                    Fault::TimedOut(time) => {
+                        format!("nothing for {} s", time.as_secs_f64())
+                    }
+                    Fault::WrongByte { .. } | Fault::Unexpected(_) => {
+                        "it got something else".to_owned()
+                    }
+                    Fault::Exited { status, .. } => {
+                        format!("the program ended ({status})")
+                    }
+                    fault => fault.to_string(),
+                };
+                let words = format!("wanted to {wanted}: {came}");
+                let failures = |entry: &Entry| match entry {
+                    Entry::Failure { who, words, .. } => {
+                        Some((who.clone(), words.clone()))
+                    }
+                    _ => None,
+                };
+                let last = self.lock().entries.iter().rev().find_map(failures);
+                // One failure may be passed on as another.
+                if last != Some((who.clone(), words.clone())) {
+                    let at = now();
+                    self.push(Entry::Failure { at, who, words });
+                }
+            }
+            Moment::Failure(_) => {}
+            Moment::Event(event) => {
+                self.find_port(&event.what);
+                let (at, who) = (now(), event.who.clone());
+                let what = event.what.clone();
+                if matches!(
+                    what,
+                    What::HalfClosed
+                        | What::Closed
+                        | What::Reset
+                        | What::Killed
+                        | What::Typed(_)
+                        | What::EndedInput
+                        | What::Note(_)
+                        | What::Started(_)
+                ) {
+                    self.rest();
+                }
+                let settles = matches!(
+                    what,
+                    What::Connected { .. } | What::Received(_) | What::SawEnd
+                );
+                self.push(Entry::Event { at, who, what });
+                if settles {
+                    self.rest();
+                }
+            }
+        }
+    }
+
+    fn find_port(&self, what: &What) {
+        let address = match what {
+            What::Connected { to, .. } => to.clone(),
+            What::Printed(text) => {
+                let text = text.to_string();
+                let Some((_, rest)) = text.split_once("listening on ") else {
+                    return;
+                };
+                let end = rest.find(['\\', '"']).unwrap_or(rest.len());
+                rest[..end].to_owned()
+            }
+            _ => return,
+        };
+        let Ok(address) = address.parse::<SocketAddr>() else {
+            return;
+        };
+        let mut log = self.lock();
+        log.port = address.port();
+        log.rename(address.to_string(), BOOK_SERVER.to_owned());
+        log.rename(format!("{}:0", address.ip()), format!("{BOOK_IP}:0"));
+        if let What::Connected { from, .. } = what {
+            log.clients += 1;
+            let port = BOOK_CLIENT + log.clients;
+            log.rename(from.clone(), format!("{BOOK_IP}:{port}"));
+        }
+    }
+
+    /// The same figure with the addresses that the book has, which are the
+    /// same each time.
+    pub(crate) fn with_usual_addresses(&self, mut flow: Flow) -> Flow {
+        let log = self.lock();
+        let rename = |text: &mut String| {
+            for (address, name) in &log.addresses {
+                *text = renamed(text, address, name);
+            }
+        };
+        for step in &mut flow.steps {
+            for event in &mut step.events {
+                match event {
+                    Event::Call { call, result, .. } => {
+                        rename(call);
+                        rename(result);
+                    }
+                    Event::Happens { what, .. } => rename(what),
+                    Event::Packet { .. } | Event::State { .. } => {}
+                }
+            }
+            let tables = step.snapshot.iter_mut();
+            for socket in tables.flat_map(|table| &mut table.sockets) {
+                rename(&mut socket.local);
+                rename(&mut socket.peer);
+            }
+        }
+        flow
+    }
+
+    /// Waits until all threads of the program rest, or for a moment, and
+    /// keeps what the tables say.
+    fn rest(&self) {
+        let log = self.lock();
+        if matches!(log.entries.back(), None | Some(Entry::Rest(_))) {
+            return;
+        }
+        let patience = MOMENT.min(MOMENTS.saturating_sub(log.waited));
+        drop(log);
+        let began = Instant::now();
+        loop {
+            let rest = self.look();
+            if rest.rested || began.elapsed() > patience {
+                if !rest.rested {
+                    self.lock().waited += began.elapsed();
+                }
+                self.push(Entry::Rest(rest));
+                return;
+            }
+            std::thread::park_timeout(LOOK_AGAIN);
+        }
+    }
+
+    fn look(&self) -> Rest {
+        let mut log = self.lock();
+        let mut threads = Vec::new();
+        let mut rested = true;
+        for thread in self.threads() {
+            match tasks::sleeps(thread) {
+                Some(sleeps) => {
+                    rested &= sleeps;
+                    let call = tasks::blocked_in(thread);
+                    threads.push((thread, call.map(|(name, _)| name)));
+                    if let Some(process) = tasks::process_of(thread) {
+                        log.processes.insert(thread, process);
+                    }
+                }
+                None if log.ended.contains(&thread) => {}
+                None => {
+                    let ended = self.is_written(thread);
+                    rested &= ended;
+                    if ended {
+                        log.ended.insert(thread);
+                    }
+                }
+            }
+        }
+        let port = log.port;
+        let udp = proc::udp_table().unwrap_or_default().into_iter();
+        Rest {
+            at: now(),
+            rested,
+            threads,
+            tcp: match port {
+                0 => Vec::new(),
+                port => proc::tcp_rows(port).unwrap_or_default(),
+            },
+            udp: udp
+                .filter(|_| port != 0)
+                .filter(|row| {
+                    [&row.local, &row.remote].iter().any(|a| a.port() == port)
+                })
+                .collect(),
+            port,
+        }
+    }
+
+    /// All threads that strace knows, and those that it will know in a moment.
+    fn threads(&self) -> BTreeSet<u32> {
+        let Some(folder) = &self.folder else {
+            return BTreeSet::new();
+        };
+        let files = fs::read_dir(folder).into_iter().flatten();
+        let known: BTreeSet<u32> = files
+            .filter_map(|file| {
+                let path = file.ok()?.path();
+                path.extension()?.to_str()?.parse().ok()
+            })
+            .collect();
+        let tasks = known.iter().filter_map(|&id| tasks::thread_ids(id));
+        tasks.flatten().chain(known.iter().copied()).collect()
+    }
+
+    fn is_written(&self, thread: u32) -> bool {
+        let Some(folder) = &self.folder else {
+            return true;
+        };
+        let file = folder.join(format!("{FILES}.{thread}"));
+        let Ok(text) = fs::read_to_string(file) else {
+            return true;
+        };
+        text.ends_with("+++\n")
+    }
+
+    /// The figure of what was seen; `why_not` says why no calls are in it.
+    ///
+    /// # Errors
+    /// strace's files cannot be read.
+    pub(crate) fn flow(
+        &self,
+        name: &str,
+        title: String,
+        summary: String,
+        why_not: Option<&str>,
+    ) -> anyhow::Result<Flow> {
+        let traces = match &self.folder {
+            Some(folder) => {
+                strace::read(folder, FILES, 0).map_err(anyhow::Error::msg)?
+            }
+            None => Vec::new(),
+        };
+        let log = self.lock();
+        let acts = acts(&log.entries);
+        let mut painter = Painter::new(&log, traces, &acts);
+        let mut steps: Vec<_> =
+            acts.iter().flat_map(|act| painter.steps(act)).collect();
+        if let (Some(why), Some(first)) = (why_not, steps.first_mut()) {
+            first.events.insert(0, happens(SERVER, why));
+        }
+        let mut flow = Flow {
+            name: name.to_owned(),
+            title,
+            summary,
+            protocol: painter.protocol().to_owned(),
+            actors: painter.actors(&steps),
+            steps,
+        };
+        flow.actors.sort_by_key(|actor| actor.side == Side::Server);
+        Ok(flow)
+    }
+}
+
+/// The last acts of a check.
+fn acts(entries: &VecDeque<Entry>) -> Vec<Act> {
+    let mut acts = vec![Act::default()];
+    // What a client does is seen before or after; it begins behind what was
+    // last seen before it.
+    let mut last = 0;
+    for entry in entries {
+        let Some(act) = acts.last_mut() else { continue };
+        match entry {
+            Entry::Chapter(name) => act.chapter.clone_from(name),
+            Entry::Event { at, who, what } => {
+                let is_connect = matches!(what, What::Connected { .. });
+                let begins = if is_connect { last + 1 } else { *at };
+                act.events.push((begins, who.clone(), what.clone()));
+                last = *at;
+            }
+            Entry::Failure { at, who, words } => {
+                act.failures.push((*at, who.clone(), words.clone()));
+            }
+            Entry::Rest(rest) => {
+                last = rest.at;
+                act.rest = rest.clone();
+                let (chapter, from) = (act.chapter.clone(), rest.at);
+                acts.push(Act {
+                    chapter,
+                    from,
+                    ..Act::default()
+                });
+            }
+        }
+    }
+    // A failure is noticed at the rest: it belongs to the act before.
+    for n in 1..acts.len() {
+        let early = std::mem::take(&mut acts[n].failures);
+        acts[n - 1].failures.splice(0..0, early);
+    }
+    // What comes behind the last rest is the checker's cleaning up.
+    acts.pop();
+    acts.dedup_by(|next, act| {
+        let nothing = next.events.is_empty() && next.failures.is_empty();
+        nothing && act.rest.is_like(&next.rest)
+    });
+    // A datagram's socket says nothing to anybody when it is made.
+    for n in (1..acts.len()).rev() {
+        let made = |act: &Act| {
+            let made = |what: &What| matches!(what, What::Connected { .. });
+            act.rest.tcp.is_empty()
+                && act.failures.is_empty()
+                && act.events.iter().all(|(_, _, what)| made(what))
+        };
+        if made(&acts[n - 1]) && !acts[n - 1].rest.udp.is_empty() {
+            let before = acts.remove(n - 1);
+            acts[n - 1].events.splice(0..0, before.events);
+            acts[n - 1].from = before.from;
+        }
+    }
+    let mut chapters: Vec<_> = acts.iter().map(|a| &a.chapter).collect();
+    chapters.dedup();
+    let shown = chapters.len().saturating_sub(CHAPTERS);
+    let first = chapters.get(shown).map_or(String::new(), |&c| c.clone());
+    let first = acts.iter().position(|act| act.chapter == first);
+    let mut acts = acts.split_off(first.unwrap_or(0));
+    leave_out(&mut acts);
+    acts
+}
+
+/// Of too many acts those of who failed are shown, and the last ones.
+fn leave_out(acts: &mut [Act]) {
+    let too_many = acts.len().saturating_sub(ACTS);
+    let failures = acts.iter().flat_map(|act| &act.failures);
+    let failed = failures.last().map(|(_, who, _)| who.clone());
+    let last = acts.len().saturating_sub(ACTS / 2);
+    let (kept, others): (Vec<_>, Vec<_>) = (0..last).partition(|&n| {
+        let mut who = acts[n].events.iter().map(|(_, who, _)| who);
+        who.any(|who| Some(who) == failed.as_ref())
+    });
+    for n in others.into_iter().chain(kept).take(too_many) {
+        acts[n].is_left_out = true;
+    }
+    let mut left_out = 0;
+    for act in acts {
+        act.left_out =
+            std::mem::take(&mut left_out) + usize::from(act.is_left_out);
+        if act.is_left_out {
+            left_out = act.left_out;
+        }
+    }
+}
+
+struct Painter {
+    starts: Vec<(Start, Calls)>,
+    clients: BTreeMap<u16, String>,
+    /// Whose connections were made in the acts that are shown.
+    fresh: BTreeSet<u16>,
+    backlog: Option<usize>,
+    is_udp: bool,
+    explained: BTreeSet<String>,
+    chapter: String,
+}
+
+impl Painter {
+    fn new(log: &Log, traces: Vec<Trace>, acts: &[Act]) -> Self {
+        let mut clients = BTreeMap::new();
+        let mut fresh = BTreeSet::new();
+        let from = acts.first().map_or(0, |act| act.from);
+        let mut begins = Vec::new();
+        let mut last = 0;
+        for entry in &log.entries {
+            let (at, who, what) = match entry {
+                Entry::Event { at, who, what } => (at, who, what),
+                Entry::Failure { at, .. } | Entry::Rest(Rest { at, .. }) => {
+                    last = *at;
+                    continue;
+                }
+                Entry::Chapter(_) => continue,
+            };
+            let before = std::mem::replace(&mut last, *at);
+            match what {
+                // A start is told when the system has returned from it.
+                What::Started(_) => begins.push((before, who.clone())),
+                What::Connected { from: local, .. } => {
+                    let port = local.rsplit(':').next();
+                    let port = port.and_then(|port| port.parse().ok());
+                    clients.extend(port.map(|port| (port, who.clone())));
+                    fresh.extend(port.filter(|_| *at > from));
+                }
+                _ => {}
+            }
+        }
+        let mut painter = Self {
+            starts: Vec::new(),
+            clients,
+            fresh,
+            backlog: None,
+            is_udp: acts.iter().all(|act| act.rest.tcp.is_empty())
+                && acts.iter().any(|act| !act.rest.udp.is_empty()),
+            explained: BTreeSet::new(),
+            chapter: String::new(),
+        };
+        painter.find_starts(&begins, traces, &log.processes);
+        let ports = Ports {
+            server: 0,
+            clients: &painter.clients,
+        };
+        for (start, calls) in &mut painter.starts {
+            for trace in &mut start.traces {
+                trace.calls.retain(|call| {
+                    call.name.starts_with("accept")
+                        || call.name == "listen"
+                        || call.ended.is_none_or(|ended| ended > from)
+                });
+            }
+            let all = start.traces.iter().flat_map(|trace| &trace.calls);
+            let listen = all.clone().rfind(|call| call.name == "listen");
+            painter.backlog = listen
+                .and_then(|call| call.args.get(1)?.parse().ok())
+                .or(painter.backlog);
+            let before: Vec<_> =
+                start.traces.iter().map(|t| t.until(from)).collect();
+            calls.next(start.main, &before, &ports);
+        }
+        painter
+    }
+
+    /// Which trace belongs to which start: by its process, or else by when it
+    /// began.
+    fn find_starts(
+        &mut self,
+        begins: &[(u64, String)],
+        mut traces: Vec<Trace>,
+        processes: &BTreeMap<u32, u32>,
+    ) {
+        traces.sort_by_key(|trace| trace.began);
+        let start_of = |trace: &Trace| {
+            let index = begins.iter().rposition(|(at, _)| *at <= trace.began);
+            index.unwrap_or(0)
+        };
+        let mut mains: BTreeMap<usize, u32> = BTreeMap::new();
+        for trace in &traces {
+            mains.entry(start_of(trace)).or_insert(trace.thread);
+        }
+        let mut groups: BTreeMap<usize, Vec<Trace>> = BTreeMap::new();
+        for mut trace in traces {
+            let process = processes.get(&trace.thread);
+            let of_main = mains.iter().find(|(_, main)| process == Some(*main));
+            let index = of_main.map_or(start_of(&trace), |(index, _)| *index);
+            let is_main = mains.get(&index) == Some(&trace.thread);
+            if is_main {
+                let socket = |c: &strace::Call| c.name == "socket";
+                let first = trace.calls.iter().position(socket);
+                let first = first.unwrap_or(trace.calls.len());
+                trace.calls.drain(..first);
+            }
+            let about_sockets =
+                trace.calls.iter().any(|call| call.descriptor() != "0");
+            if is_main || about_sockets {
+                groups.entry(index).or_default().push(trace);
+            }
+        }
+        for (index, mut traces) in groups {
+            let who = begins.get(index).map_or(PROGRAM, |(_, who)| who);
+            let main = mains.get(&index).copied().unwrap_or(0);
+            traces.sort_by_key(|trace| {
+                let first = trace.calls.first().map(|call| call.began);
+                (trace.thread != main, first.is_none(), first)
+            });
+            let name = server(who);
+            let (mut threads, mut children) = (0, 0);
+            let names: Vec<_> = traces
+                .iter()
+                .filter(|trace| trace.thread != main)
+                .map(|trace| {
+                    let process = processes.get(&trace.thread);
+                    let (kind, count) = match process == Some(&trace.thread) {
+                        true => ("process", &mut children),
+                        false => ("thread", &mut threads),
+                    };
+                    *count += 1;
+                    let of = match name {
+                        SERVER => String::new(),
+                        name => format!("{name}'s "),
+                    };
+                    format!("{of}{kind} {count}")
+                })
+                .collect();
+            let calls = Calls::new(name, Side::Server, &names);
+            let name = name.to_owned();
+            let start = Start {
+                name,
+                main,
+                threads: names,
+                traces,
+            };
+            self.starts.push((start, calls));
+        }
+    }
+
+    fn protocol(&self) -> &'static str {
+        if self.is_udp { "udp" } else { "tcp" }
+    }
+
+    /// Who did not get what it wanted. (That a second copy of the program
+    /// does not listen may be as it should be.)
+    fn failures<'a>(
+        &self,
+        act: &'a Act,
+    ) -> impl Iterator<Item = &'a (u64, String, String)> {
+        let clients: BTreeSet<_> = self.clients.values().cloned().collect();
+        act.failures
+            .iter()
+            .filter(move |(_, who, _)| who == PROGRAM || clients.contains(who))
+    }
+
+    /// What happens in an act, and what the tables say then.
+    fn steps(&mut self, act: &Act) -> Vec<Step> {
+        let ports = Ports {
+            server: act.rest.port,
+            clients: &self.clients,
+        };
+        let mut causes: Vec<_> = without_pieces(&act.events)
+            .into_iter()
+            .filter_map(|(at, who, what)| {
+                // strace tells the end of a program, too.
+                let told =
+                    !matches!(what, What::Exited(_)) || self.starts.is_empty();
+                let event = told.then(|| happening(who, what, self.is_udp))?;
+                Some(cause(*at, event))
+            })
+            .collect();
+        for (at, who, words) in self.failures(act) {
+            // Until then it waited, and saw nothing else.
+            causes.push(cause((*at).max(act.rest.at), happens(who, words)));
+        }
+        let mut whom = BTreeMap::new();
+        for (start, calls) in &mut self.starts {
+            let traces: Vec<_> =
+                start.traces.iter().map(|t| t.until(act.rest.at)).collect();
+            for mut cause in calls.next(start.main, &traces, &ports) {
+                // What takes something waits for it first.
+                if !cause.sends {
+                    cause.at = cause.ended;
+                }
+                if let Event::Call { who, call, .. } = &cause.event {
+                    whom.insert(
+                        (who.clone(), call.clone()),
+                        cause.client.clone(),
+                    );
+                }
+                causes.push(cause);
+            }
+        }
+        if act.is_left_out {
+            return Vec::new();
+        }
+        let snapshot = self.snapshot(act);
+        let events = merge(causes, Vec::new(), &snapshot).unwrap_or_default();
+        let mut text = Vec::new();
+        if act.chapter != self.chapter {
+            self.chapter.clone_from(&act.chapter);
+            text.push(format!("The check: {}.", act.chapter));
+        }
+        if act.left_out > 0 {
+            text.push(format!("{} acts are left out here.", act.left_out));
+        }
+        for event in &events {
+            let Event::Call {
+                who,
+                call,
+                result,
+                phase,
+            } = event
+            else {
+                continue;
+            };
+            if self.explained.insert(words::name(call).to_owned()) {
+                text.push(words::does(call));
+            }
+            let client = whom.get(&(who.clone(), call.clone()));
+            let client = client.map_or("", String::as_str);
+            text.push(words::means(call, result, *phase, client, self.is_udp));
+        }
+        let mut events = shortened(events);
+        if events.is_empty() {
+            return Vec::new();
+        }
+        if !act.rest.rested && !act.rest.threads.is_empty() {
+            events.push(happens(SERVER, "goes on, and does not rest"));
+        }
+        let step = Step {
+            title: self.title(act),
+            text: joined(text),
+            events,
+            ..Step::default()
+        };
+        let mut words = Vec::new();
+        for waiting in &snapshot.waiting {
+            let (call, client) = match waiting.call.split_once(", for ") {
+                Some((call, client)) => (call, client),
+                None => (waiting.call.as_str(), ""),
+            };
+            words.push(words::waits(call, client));
+        }
+        words.extend(in_the_kernel(&snapshot));
+        let table = Step {
+            title: "What everybody waits for".to_owned(),
+            text: joined(words),
+            snapshot: Some(snapshot).filter(|s| *s != Snapshot::default()),
+            ..Step::default()
+        };
+        let tables = Some(table).filter(|table| table.snapshot.is_some());
+        [step].into_iter().chain(tables).collect()
+    }
+
+    /// A few words for what the clients do in an act.
+    fn title(&self, act: &Act) -> String {
+        let mut words: Vec<String> = act
+            .events
+            .iter()
+            .filter_map(|(_, who, what)| {
+                Some(match what {
+                    What::Started(_) => format!("{} starts", server(who)),
+                    What::Connected { .. } => match self.is_udp {
+                        true => format!("{who} makes its socket"),
+                        false => format!("{who} connects"),
+                    },
+                    What::Sent(_) => format!("{who} sends"),
+                    What::Received(_) => format!("{who} receives"),
+                    What::HalfClosed => format!("{who} sends no more"),
+                    What::SawEnd => format!("{who} receives the end"),
+                    What::Closed => format!("{who} leaves"),
+                    What::Reset => format!("{who} resets the connection"),
+                    What::Killed => format!("{} is killed", server(who)),
+                    What::Typed(_) | What::EndedInput => {
+                        format!("somebody types to {}", server(who))
+                    }
+                    What::Note(text) => text.trim_end_matches('?').to_owned(),
+                    What::Printed(_)
+                    | What::Complained(_)
+                    | What::Exited(_) => {
+                        return None;
+                    }
+                })
+            })
+            .collect();
+        words.extend(self.failures(act).map(|(_, who, _)| {
+            format!("{} does not get what it wanted", server(who))
+        }));
+        words.dedup();
+        let more = words.len().saturating_sub(3);
+        words.truncate(3);
+        let mut title = words.join(", ");
+        if more > 0 {
+            title.push_str(", and so on");
+        }
+        match title.is_empty() {
+            true => "server goes on".to_owned(),
+            false => title,
+        }
+    }
+
+    /// The tables, without what belongs to no client of these acts.
+    fn snapshot(&self, act: &Act) -> Snapshot {
+        let rest = &act.rest;
+        let mut waiting = Vec::new();
+        for (start, _) in &self.starts {
+            let traces: Vec<_> =
+                start.traces.iter().map(|t| t.until(rest.at)).collect();
+            let mut idle = Vec::new();
+            for (thread, call) in &rest.threads {
+                let trace = traces.iter().find(|t| t.thread == *thread);
+                let waits = trace.and_then(|trace| {
+                    trace.calls.last().filter(|call| call.ended.is_none())
+                });
+                let known = trace.is_some_and(|trace| !trace.calls.is_empty());
+                let waits = match (waits, call) {
+                    (Some(call), _) => {
+                        let client = self.client(call, &traces);
+                        match client {
+                            Some(client) => {
+                                format!("{}, for {client}", call.shown())
+                            }
+                            None => call.shown(),
+                        }
+                    }
+                    (None, Some(name)) => (*name).to_owned(),
+                    (None, None) => continue,
+                };
+                let waits = Waiting {
+                    who: start.name.clone(),
+                    call: waits,
+                };
+                match known {
+                    true => waiting.push(waits),
+                    false if self.is_of(start, *thread) => idle.push(waits),
+                    false => {}
+                }
+            }
+            if idle.len() <= IDLE {
+                waiting.extend(idle);
+            }
+        }
+        let tcp = rest.tcp.iter().filter_map(|row| {
+            let (local, peer) = (row.local, row.remote);
+            let mut socket = self.socket(rest.port, local, peer, row.state)?;
+            socket.receive_queue = row.receive_queue;
+            socket.send_queue = row.send_queue;
+            Some(socket)
+        });
+        let udp = rest.udp.iter().filter_map(|row| {
+            let state = match row.remote.port() {
+                0 => "UNCONN",
+                _ => "ESTABLISHED",
+            };
+            self.socket(rest.port, row.local, row.remote, state)
+        });
+        let mut sockets: Vec<_> = match self.is_udp {
+            true => udp.collect(),
+            false => tcp.collect(),
+        };
+        sockets.sort_by_key(|s: &Socket| {
+            (s.state != "LISTEN", s.client.clone(), s.side)
+        });
+        Snapshot { waiting, sockets }
+    }
+
+    /// A thread that has made no call about a socket.
+    fn is_of(&self, start: &Start, thread: u32) -> bool {
+        let others = self.starts.len();
+        thread == start.main || others == 1
+    }
+
+    fn client(&self, call: &strace::Call, traces: &[Trace]) -> Option<String> {
+        let all = traces.iter().flat_map(|trace| &trace.calls);
+        let held = all
+            .filter(|other| {
+                other.name.starts_with("accept")
+                    && other.number().as_deref() == Some(call.descriptor())
+                    && other.ended.is_some_and(|ended| ended <= call.began)
+            })
+            .max_by_key(|other| other.ended);
+        let accepted = held.and_then(|held| Some(held.address()?.port()));
+        self.clients.get(&call.peer().or(accepted)?).cloned()
+    }
+
+    fn socket(
+        &self,
+        port: u16,
+        local: SocketAddr,
+        peer: SocketAddr,
+        state: &str,
+    ) -> Option<Socket> {
+        let (side, far) = match local.port() == port {
+            true => (Side::Server, peer.port()),
+            false => (Side::Client, local.port()),
+        };
+        let client = match (side, far) {
+            (Side::Server, 0) => String::new(),
+            _ => self.clients.get(&far)?.clone(),
+        };
+        let is_old = state == "TIME-WAIT" && !self.fresh.contains(&far);
+        (!is_old).then(|| Socket {
+            side,
+            client,
+            local: shown(local),
+            peer: match peer.port() {
+                0 => format!("{}:*", peer.ip()),
+                _ => shown(peer),
+            },
+            state: state.to_owned(),
+            receive_queue: 0,
+            send_queue: 0,
+            backlog: self.backlog.filter(|_| state == "LISTEN"),
+        })
+    }
+
+    /// Who takes part in these steps.
+    fn actors(&self, steps: &[Step]) -> Vec<Actor> {
+        let mut actors: Vec<Actor> = Vec::new();
+        for event in steps.iter().flat_map(|step| &step.events) {
+            let Some(who) = event.who() else { continue };
+            if actors.iter().any(|actor| actor.name == who) {
+                continue;
+            }
+            let is_client = self.clients.values().any(|client| client == who);
+            let owner = self.starts.iter().find(|(start, _)| {
+                who == start.name || start.threads.iter().any(|t| t == who)
+            });
+            let (program, side) = match (is_client, owner) {
+                (true, _) => (who, Side::Client),
+                (false, Some((start, _))) => {
+                    (start.name.as_str(), Side::Server)
+                }
+                (false, None) if who == SERVER => (SERVER, Side::Server),
+                (false, None) => (who, Side::Client),
+            };
+            actors.push(Actor {
+                name: who.to_owned(),
+                program: program.to_owned(),
+                side,
+            });
+        }
+        actors
+    }
+}
+
+/// Each sentence once.
+fn joined(mut sentences: Vec<String>) -> String {
+    let mut said = BTreeSet::new();
+    sentences.retain(|line| !line.is_empty() && said.insert(line.clone()));
+    sentences.join(" ")
+}
+
+fn server(who: &str) -> &str {
+    if who == PROGRAM { SERVER } else { who }
+}
+
+fn shown(address: SocketAddr) -> String {
+    let ip = address.ip().to_canonical();
+    SocketAddr::new(ip, address.port()).to_string()
+}
+
+fn happens(who: &str, what: &str) -> Event {
+    Event::Happens {
+        who: server(who).to_owned(),
+        what: what.to_owned(),
+    }
+}
+
+fn cause(at: u64, event: Event) -> Cause {
+    Cause {
+        at,
+        ended: at,
+        side: Side::Client,
+        client: String::new(),
+        sends: false,
+        event,
+    }
+}
+
+/// What the checker saw, as the figure says it.
+fn happening(who: &str, what: &What, is_udp: bool) -> Event {
+    let words = match what {
+        What::Started(_) => "starts".to_owned(),
+        What::Printed(text) => format!("prints {text}"),
+        What::Complained(text) => format!("prints on stderr {text}"),
+        What::Typed(text) => format!("is typed {text}"),
+        What::EndedInput => "is typed Ctrl-D".to_owned(),
+        What::Exited(status) => format!("exits: {status}"),
+        What::Killed => "is killed by the checker".to_owned(),
+        What::Connected { .. } if is_udp => "makes its socket".to_owned(),
+        What::Connected { .. } => "connects".to_owned(),
+        What::Sent(bytes) => format!("sends {bytes}"),
+        What::Received(bytes) => format!("receives {bytes}"),
+        What::HalfClosed => "sends no more (FIN)".to_owned(),
+        What::SawEnd => "receives the end".to_owned(),
+        What::Closed => "closes".to_owned(),
+        What::Reset => "resets the connection (RST)".to_owned(),
+        What::Note(text) => text.clone(),
+    };
+    let who = match what {
+        What::Note(_) => "the checker",
+        _ => who,
+    };
+    happens(who, &words)
+}
+
+/// A program may print a line in pieces. Of what it complains about the last
+/// line says most.
+fn without_pieces(events: &[(u64, String, What)]) -> Vec<&(u64, String, What)> {
+    let mut out: Vec<&(u64, String, What)> = Vec::new();
+    for event in events {
+        let (_, who, what) = event;
+        let is_blank = match what {
+            What::Printed(text) | What::Complained(text) => text
+                .to_string()
+                .trim_matches(['"', ' ', '\\', 'n'])
+                .is_empty(),
+            _ => false,
+        };
+        if is_blank {
+            continue;
+        }
+        let goes_on = matches!(
+            (out.last(), what),
+            (Some((_, before, What::Complained(_))), What::Complained(_))
+                if before == who
+        );
+        if goes_on {
+            out.pop();
+        }
+        out.push(event);
+    }
+    out
+}
+
+/// What lies in the server's queues.
+fn in_the_kernel(snapshot: &Snapshot) -> Vec<String> {
+    let mut lines = Vec::new();
+    for socket in snapshot.sockets.iter().filter(|s| s.side == Side::Server) {
+        match socket.unaccepted() {
+            0 => {}
+            1 => lines.push(
+                "One connection is in the accept queue: the kernel has made \
+                 it, the program has not accepted it."
+                    .to_owned(),
+            ),
+            n => lines.push(format!(
+                "{n} connections are in the accept queue: the kernel has made \
+                 them, the program has not accepted them."
+            )),
+        }
+        let unread = socket.unread_bytes();
+        if unread > 0 {
+            lines.push(format!(
+                "{unread} bytes of {} have arrived, and the program has not \
+                 read them.",
+                socket.client
+            ));
+        }
+        if socket.unread_fin() {
+            lines.push(format!(
+                "The end of what {} sends has arrived, and the program has \
+                 not read it.",
+                socket.client
+            ));
+        } else if socket.state == "CLOSE-WAIT" {
+            lines.push(format!(
+                "{} has sent its end; the program has not closed its own \
+                 (CLOSE-WAIT).",
+                socket.client
+            ));
+        }
+    }
+    lines
+}
+
+/// The same again and again is told once, and of very many calls the first.
+fn shortened(events: Vec<Event>) -> Vec<Event> {
+    let mut out: Vec<(Event, usize)> = Vec::new();
+    for event in events {
+        let same = |(other, _): &&mut (Event, usize)| {
+            *other == event
+                || matches!(
+                    (&*other, &event),
+                    (Event::Call { call: a, result: r, phase: Phase::Returns, who: v },
+                     Event::Call { call: b, result: s, who: w, .. })
+                        if (a, r, v) == (b, s, w)
+                )
+        };
+        match out.last_mut().filter(same) {
+            Some((_, times)) => *times += 1,
+            None => out.push((event, 1)),
+        }
+    }
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    let mut events = Vec::new();
+    for (event, times) in out {
+        let who = event.who().unwrap_or_default().to_owned();
+        let count = counts.entry(who.clone()).or_default();
+        *count += 1;
+        let waits = matches!(
+            event,
+            Event::Call {
+                phase: Phase::Waits,
+                ..
+            }
+        );
+        if *count <= EVENTS || waits {
+            events.push(event);
+            if times > 1 {
+                let what = match times {
+                    2 => "the same once more".to_owned(),
+                    _ => format!("the same {} times more", times - 1),
+                };
+                events.push(happens(&who, &what));
+            }
+        }
+    }
+    for (who, count) in counts {
+        if count > EVENTS {
+            let what = format!("and {} more", count - EVENTS);
+            events.push(happens(&who, &what));
+        }
+    }
+    events
+}
+
+/// Whether strace is here, and there is a program for it: or why not.
+pub(crate) fn why_no_calls(program: &[OsString]) -> Option<&'static str> {
+    if !cfg!(target_os = "linux") {
+        return Some("its calls are not seen: only Linux has strace");
+    }
+    let is_there = program.first().is_some_and(|name| {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let is_name = Path::new(name).components().count() == 1;
+        let mut folders = std::env::split_paths(&path);
+        match is_name {
+            true => folders.any(|folder| folder.join(name).is_file()),
+            false => Path::new(name).is_file(),
+        }
+    });
+    if !is_there {
+        return Some("there is no such program");
+    }
+    let version = std::process::Command::new("strace").arg("-V").output();
+    match version {
+        Ok(output) if output.status.success() => None,
+        _ => Some("its calls are not seen: strace is not installed"),
+    }
+}
+
+/// A folder for strace's files, removed on drop.
+pub(crate) fn folder(parent: &Path) -> std::io::Result<TempDir> {
+    fs::create_dir_all(parent)?;
+    let prefix = format!("calls-{}-", std::process::id());
+    tempfile::Builder::new().prefix(&prefix).tempdir_in(parent)
+}

@@ -1,0 +1,266 @@
+//! `cargo course show`: a failing program, and what its figure says of it.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use course::{Options, Seen, Target, see};
+use harness::Lab;
+
+/// One at a time: of each is asked what it left behind.
+static ONE: Mutex<()> = Mutex::new(());
+
+fn shown(exercise: &str, target: &Target) -> Seen {
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let options = Options {
+        seed: 1,
+        timeout: Duration::from_secs(4),
+    };
+    let seen = see(&course::find(exercise).unwrap(), target, options).unwrap();
+    assert_nothing_is_left();
+    seen
+}
+
+fn mistake(exercise: &str, id: &str) -> Target {
+    course::write_mistakes().unwrap();
+    let mistakes = course::find(exercise).unwrap().mistakes().unwrap();
+    let mistake = mistakes.iter().find(|mistake| mistake.id == id).unwrap();
+    mistake.build().unwrap()
+}
+
+fn python(name: &str) -> Target {
+    let file = "crates/exercises/examples/mistakes.py";
+    let file = harness::root().join(file).into();
+    Target::command(vec!["python3".into(), file, name.into()])
+}
+
+fn hostile(mode: &str) -> Target {
+    let path = harness::example("exercises", "hostile").unwrap();
+    Target::command(vec![path.into(), mode.into()])
+}
+
+fn id(seen: &Seen) -> &str {
+    let diagnosis = seen.report.diagnosis.as_ref();
+    diagnosis
+        .and_then(|d| d.section.as_ref())
+        .map_or("", |s| s.1)
+}
+
+/// In this order.
+#[track_caller]
+fn assert_says(seen: &Seen, wanted: &[&str]) {
+    let mut rest = seen.figure.split_once("<ol").unwrap().1;
+    for words in wanted {
+        let Some((_, behind)) = rest.split_once(words) else {
+            panic!("{words} is not in the rest of {}", seen.figure);
+        };
+        rest = behind;
+    }
+}
+
+/// What was started is gone, and so is what strace wrote.
+#[track_caller]
+fn assert_nothing_is_left() {
+    let folder = format!("calls-{}-", std::process::id());
+    let left = || -> Vec<String> {
+        let lines = fs::read_dir("/proc").unwrap().filter_map(|entry| {
+            let path = entry.ok()?.path().join("cmdline");
+            String::from_utf8(fs::read(path).ok()?).ok()
+        });
+        lines.filter(|line| line.contains(&folder)).collect()
+    };
+    // strace ends behind its program.
+    let ended = Lab::new().wait_until("nothing left", || left().is_empty());
+    assert!(ended.is_ok(), "{:?}", left());
+    let files = fs::read_dir(harness::root().join("target/show")).unwrap();
+    let names = files.map(|file| file.unwrap().file_name());
+    let names: Vec<_> = names.filter_map(|n| n.into_string().ok()).collect();
+    assert!(!names.iter().any(|n| n.starts_with(&folder)), "{names:?}");
+}
+
+/// A mistake that is made in both languages, and what shows it: the exercise,
+/// its name, the names in Python, and the words.
+const MISTAKES: [(&str, &str, &[&str], &[&str]); 6] = [
+    (
+        "1",
+        "not-flushed",
+        &["answers-at-the-end"],
+        &[
+            "a: sends &quot;",
+            "<code>recvfrom(4, 8192) = ",
+            "a: wanted to receive",
+            "server in <code>recvfrom(4, 8192), for a</code>",
+            "a: sends no more",
+            "<code>sendto(4, ",
+        ],
+    ),
+    (
+        "2",
+        "no-reuse-addr",
+        &["no-reuse-addr"],
+        &["TIME-WAIT", "server: starts", "= -1 EADDRINUSE"],
+    ),
+    (
+        "3",
+        "one-at-a-time",
+        &["one-at-a-time", "blocks-the-loop"],
+        &[
+            "b: connects",
+            ", for a</code>",
+            "LISTEN     1 ",
+            "b: sends",
+            "b: wanted to receive",
+            ", for a</code>",
+        ],
+    ),
+    (
+        "4",
+        "thread-per-client",
+        &["thread-per-client"],
+        &[
+            "h: connects",
+            "sendto(",
+            "&quot;ready\\n&quot;",
+            "h: wanted to",
+        ],
+    ),
+    (
+        "5",
+        "empty-datagram-is-eof",
+        &["empty-is-the-end"],
+        &["a: sends &quot;&quot;", "recvfrom(3, ", " = 0 (", "exits"],
+    ),
+    (
+        "6",
+        "shutdown-deadlocks",
+        &["still-listens"],
+        &["is typed Ctrl-D", "server: wanted to exit"],
+    ),
+];
+
+#[test]
+#[ignore = "needs strace"]
+fn the_figure_of_a_rust_program_shows_its_mistake() {
+    for (exercise, name, _, wanted) in MISTAKES {
+        let seen = shown(exercise, &mistake(exercise, name));
+        assert_eq!(id(&seen), name);
+        assert_says(&seen, wanted);
+    }
+}
+
+#[test]
+#[ignore = "needs python3 and strace"]
+fn the_figure_of_a_python_program_shows_its_mistake() {
+    for (exercise, name, scripts, wanted) in MISTAKES {
+        for script in scripts {
+            let seen = shown(exercise, &python(script));
+            assert_eq!(id(&seen), name);
+            assert_says(&seen, wanted);
+            // Neither what an interpreter reads when it starts, nor its files.
+            let first = seen.figure.split_once("<code>").unwrap().1;
+            assert!(!first.starts_with("read("), "{first}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs python3 and strace"]
+fn a_program_that_passes_is_shown_too() {
+    let file = "crates/exercises/examples/03-threaded.py";
+    let file = harness::root().join(file).into();
+    let seen = shown("3", &Target::command(vec!["python3".into(), file]));
+    assert!(seen.report.diagnosis.is_none());
+    assert_says(&seen, &["a: receives", "<code>recvfrom(4, 8192)"]);
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn a_program_that_hangs_spins_floods_or_dies_is_shown_as_it_is() {
+    for (mode, means, wanted) in [
+        ("hangs", "hangs", "One connection is in the accept queue"),
+        ("spins", "hangs", "goes on, and does not rest"),
+        ("floods", "floods", "prints"),
+        ("exits", "ended-by-itself", "exits with code 3"),
+        ("exits-at-once", "ended-by-itself", "(exit status: 3)"),
+    ] {
+        let seen = shown("3", &hostile(mode));
+        assert_eq!(id(&seen), means, "{mode}");
+        assert_says(&seen, &[wanted]);
+    }
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn a_figure_has_fifteen_acts_at_most() {
+    let seen = shown("4", &mistake("4", "no-queue"));
+    let tables = seen.figure.matches("$ ss -tan").count();
+    assert!((10..=15).contains(&tables), "{tables}");
+    assert_says(&seen, &["d: connects", "busy", "acts are left out"]);
+}
+
+/// A program of whose calls nothing is known.
+#[test]
+fn without_strace_the_figure_says_so_and_has_what_the_checker_saw() {
+    let program = harness::example("exercises", "hostile").unwrap();
+    let output = assert_cmd::Command::cargo_bin("course")
+        .unwrap()
+        .env("PATH", "")
+        .args(["show", "3", "--timeout", "1", "--"])
+        .args([OsString::from(program), "hangs".into()])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let (_, file) = said.split_once("The figure is in ").unwrap();
+    let page = fs::read_to_string(file.trim().trim_end_matches('.')).unwrap();
+    for words in ["its calls are not seen", "a: connects", "a: wanted to"] {
+        assert!(page.contains(words), "{words} is not in {page}");
+    }
+    // It needs no other file.
+    assert!(!page.contains("src=") && !page.contains("href="), "{page}");
+}
+
+/// What each thread of the program called, and what each client did. When a
+/// call returned, and in how many pieces something came, is left out.
+fn told(figure: &str) -> BTreeMap<String, Vec<String>> {
+    let mut told = BTreeMap::<_, Vec<_>>::new();
+    for line in figure.lines() {
+        let Some((_, fact)) = line.split_once("<span>") else {
+            continue;
+        };
+        let fact = fact.trim_end_matches("</div>");
+        let Some((who, what)) = fact.split_once(": ") else {
+            continue;
+        };
+        let what = what.trim_end_matches("</span>");
+        let what = what.trim_end_matches(" returns");
+        let is_call = what.starts_with("<code>") && !what.ends_with(" waits");
+        let is_act = ["connects", "sends", "closes", "makes", "wanted"]
+            .iter()
+            .any(|act| what.starts_with(act));
+        if is_call || is_act {
+            told.entry(who.to_owned())
+                .or_default()
+                .push(what.to_owned());
+        }
+    }
+    told
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn the_figures_of_the_book_are_what_is_recorded_now() {
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    for (file, figure) in course::appetizers().unwrap() {
+        let drawn = fs::read_to_string(&file).unwrap();
+        assert!(told(&drawn).len() > 1, "{}", file.display());
+        assert_eq!(
+            told(&drawn),
+            told(&figure),
+            "{} is not what is recorded now; `cargo course figures` writes it",
+            file.display()
+        );
+    }
+}
