@@ -198,7 +198,7 @@ pub fn appetizers() -> Result<Vec<(PathBuf, String)>> {
         bail!("to record, have strace: {why}");
     }
     write_mistakes()?;
-    let folder = harness::root().join("docs/flows");
+    let folder = harness::root().join("docs/exercises/figures");
     let mut figures = Vec::new();
     for (stem, id) in APPETIZERS {
         let exercise = find(stem)?;
@@ -214,7 +214,7 @@ pub fn appetizers() -> Result<Vec<(PathBuf, String)>> {
             timeout: APPETIZER_TIMEOUT,
         };
         let seen = see(&exercise, &target, options)?;
-        let file = folder.join(format!("exercise-{stem}.html"));
+        let file = folder.join(format!("{stem}.html"));
         figures.push((file, seen.book));
     }
     Ok(figures)
