@@ -1,134 +1,64 @@
 //! A check as a figure: the checker's clients, the program's calls, and the
 //! kernel's tables.
-//!
-//! The program is started under strace. After each act of a client the
-//! recorder waits, for a moment, until all threads of the program rest, and
-//! reads the tables. Where there is no strace, the figure has what the checker
-//! itself has seen.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::ffi::OsString;
-use std::fs;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use flows::calls::Calls;
 use flows::merge::{Cause, Ports, merge};
 use flows::{Actor, Event, Flow, Phase, Side, Snapshot, Socket, Step, Waiting};
-use harness::proc::{self, TcpRow, UdpRow};
+use harness::What;
 use harness::trace::strace::{self, Trace};
-use harness::{Fault, Lab, Moment, What, tasks};
-use tempfile::TempDir;
 
+use crate::acts::{Act, acts};
+use crate::recorder::{Entry, FILES, Log, Recorder, Rest};
 use crate::words;
 
-/// So many acts a figure has at most: the last ones.
-const ACTS: usize = 15;
-/// So many parts of a check: the one that failed, and the one before.
-const CHAPTERS: usize = 2;
 /// So many events of one thread an act shows.
 const EVENTS: usize = 12;
 /// So many threads that were in no call yet are shown; a virtual machine has
 /// more, which say nothing.
 const IDLE: usize = 8;
-/// How long a program may take to come to rest after an act, and how long
-/// they may all take together.
-const MOMENT: Duration = Duration::from_millis(500);
-const MOMENTS: Duration = Duration::from_secs(3);
-const LOOK_AGAIN: Duration = Duration::from_millis(1);
-/// So much of a check is kept.
-const KEPT: usize = 4096;
-/// The names of strace's files, and of the checked program in the timeline
-/// and in the figure.
-const FILES: &str = "calls";
+/// The checked program, in the timeline and in the figure.
 const PROGRAM: &str = "program";
 const SERVER: &str = "server";
-/// The addresses of the book's figures; the first client has the next port.
-const BOOK_IP: &str = "127.0.0.1";
-const BOOK_SERVER: &str = "127.0.0.1:9006";
-const BOOK_CLIENT: u16 = 50000;
-/// The harness marks what it starts, and looks for the mark: strace must not
-/// have it, the program must.
-const WITHOUT_MARK: &str = "mark=$HARNESS_GROUP; unset HARNESS_GROUP; \
-     strace=$1; shift; exec \"$strace\" -E HARNESS_GROUP=\"$mark\" \"$@\"";
 
-/// Sees a check.
-#[derive(Clone)]
-pub(crate) struct Recorder {
-    folder: Option<PathBuf>,
-    log: Arc<Mutex<Log>>,
-}
-
-#[derive(Default)]
-struct Log {
-    entries: VecDeque<Entry>,
-    port: u16,
-    /// The program's address and its clients', and what a book calls them.
-    addresses: Vec<(String, String)>,
-    clients: u16,
-    waited: Duration,
-    /// The process of each thread.
-    processes: BTreeMap<u32, u32>,
-    /// The threads whose end strace has written down.
-    ended: BTreeSet<u32>,
-}
-
-impl Log {
-    fn rename(&mut self, address: String, name: String) {
-        let new = (address, name);
-        if !self.addresses.contains(&new) {
-            self.addresses.push(new);
+/// The figure of what was seen; `why_not` says why no calls are in it.
+///
+/// # Errors
+/// strace's files cannot be read.
+pub(crate) fn flow(
+    recorder: &Recorder,
+    name: &str,
+    title: String,
+    summary: String,
+    why_not: Option<&str>,
+) -> anyhow::Result<Flow> {
+    let traces = match &recorder.folder {
+        Some(folder) => {
+            strace::read(folder, FILES, 0).map_err(anyhow::Error::msg)?
         }
+        None => Vec::new(),
+    };
+    let log = recorder.lock();
+    let acts = acts(&log.entries);
+    let mut painter = Painter::new(&log, traces, &acts);
+    let mut steps: Vec<_> =
+        acts.iter().flat_map(|act| painter.steps(act)).collect();
+    if let (Some(why), Some(first)) = (why_not, steps.first_mut()) {
+        first.events.insert(0, happens(SERVER, why));
     }
+    let mut flow = Flow {
+        name: name.to_owned(),
+        title,
+        summary,
+        protocol: painter.protocol().to_owned(),
+        actors: painter.actors(&steps),
+        steps,
+    };
+    flow.actors.sort_by_key(|actor| actor.side == Side::Server);
+    Ok(flow)
 }
-
-/// `text` with each `address` that is not the beginning of a longer one.
-fn renamed(text: &str, address: &str, name: &str) -> String {
-    let mut parts = text.split(address);
-    let mut out = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let goes_on = part.starts_with(|c: char| c.is_ascii_digit());
-        out += if goes_on { address } else { name };
-        out += part;
-    }
-    out
-}
-
-enum Entry {
-    Chapter(String),
-    Event { at: u64, who: String, what: What },
-    Failure { at: u64, who: String, words: String },
-    Rest(Rest),
-}
-
-/// The kernel's tables at one moment.
-#[derive(Clone, Default)]
-struct Rest {
-    at: u64,
-    /// Whether all threads waited.
-    rested: bool,
-    /// The threads that lived, and the call that each waited in, if known.
-    threads: Vec<(u32, Option<&'static str>)>,
-    tcp: Vec<TcpRow>,
-    udp: Vec<UdpRow>,
-    port: u16,
-}
-
-/// What happened between two rests.
-#[derive(Default)]
-struct Act {
-    chapter: String,
-    from: u64,
-    /// So many acts before it are left out; or it is one of these.
-    left_out: usize,
-    is_left_out: bool,
-    events: Vec<(u64, String, What)>,
-    failures: Vec<(u64, String, String)>,
-    rest: Rest,
-}
-
 /// A program that was started: its name, its main thread, and all of them.
 struct Start {
     name: String,
@@ -136,401 +66,6 @@ struct Start {
     /// What its other threads and processes are called.
     threads: Vec<String>,
     traces: Vec<Trace>,
-}
-
-impl Rest {
-    fn is_like(&self, other: &Self) -> bool {
-        (self.rested, &self.threads, &self.tcp, &self.udp)
-            == (other.rested, &other.threads, &other.tcp, &other.udp)
-    }
-}
-
-fn now() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.map_or(0, |now| now.as_nanos() as u64)
-}
-
-impl Recorder {
-    /// Keeps strace's files in `folder`; `None` if calls are not to be seen.
-    pub(crate) fn new(folder: Option<PathBuf>) -> Self {
-        Self {
-            folder,
-            log: Arc::default(),
-        }
-    }
-
-    /// The words that start a program, seen.
-    pub(crate) fn command(&self, program: &[OsString]) -> Vec<OsString> {
-        let Some(folder) = &self.folder else {
-            return program.to_vec();
-        };
-        let shell = ["sh", "-c", WITHOUT_MARK, "sh"].map(OsString::from);
-        let strace = strace::words(folder, FILES);
-        let words = shell.into_iter().chain(strace);
-        words.chain(program.iter().cloned()).collect()
-    }
-
-    /// The same lab, seen.
-    pub(crate) fn watch(&self, lab: Lab) -> Lab {
-        let recorder = self.clone();
-        lab.with_observer(Arc::new(move |moment| recorder.see(moment)))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Log> {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn push(&self, entry: Entry) {
-        let mut log = self.lock();
-        if log.entries.len() == KEPT {
-            log.entries.pop_front();
-        }
-        log.entries.push_back(entry);
-    }
-
-    /// Some events are told before they happen, some after: in each case what
-    /// was before has come to rest when the next thing begins.
-    fn see(&self, moment: Moment<'_>) {
-        match moment {
-            Moment::Chapter(name) => {
-                self.rest();
-                self.push(Entry::Chapter(name.to_owned()));
-            }
-            Moment::Failure(failure) if failure.who != "lab" => {
-                self.rest();
-                let who = failure.who.clone();
-                let wanted = &failure.wanted;
-                let came = match &*failure.fault {
-                    Fault::TimedOut(time) => {
-                        format!("nothing for {} s", time.as_secs_f64())
-                    }
-                    Fault::WrongByte { .. } | Fault::Unexpected(_) => {
-                        "it got something else".to_owned()
-                    }
-                    Fault::Exited { status, .. } => {
-                        format!("the program ended ({status})")
-                    }
-                    fault => fault.to_string(),
-                };
-                let words = format!("wanted to {wanted}: {came}");
-                let failures = |entry: &Entry| match entry {
-                    Entry::Failure { who, words, .. } => {
-                        Some((who.clone(), words.clone()))
-                    }
-                    _ => None,
-                };
-                let last = self.lock().entries.iter().rev().find_map(failures);
-                // One failure may be passed on as another.
-                if last != Some((who.clone(), words.clone())) {
-                    let at = now();
-                    self.push(Entry::Failure { at, who, words });
-                }
-            }
-            Moment::Failure(_) => {}
-            Moment::Event(event) => {
-                self.find_port(&event.what);
-                let (at, who) = (now(), event.who.clone());
-                let what = event.what.clone();
-                if matches!(
-                    what,
-                    What::HalfClosed
-                        | What::Closed
-                        | What::Reset
-                        | What::Killed
-                        | What::Typed(_)
-                        | What::EndedInput
-                        | What::Note(_)
-                        | What::Started(_)
-                ) {
-                    self.rest();
-                }
-                let settles = matches!(
-                    what,
-                    What::Connected { .. } | What::Received(_) | What::SawEnd
-                );
-                self.push(Entry::Event { at, who, what });
-                if settles {
-                    self.rest();
-                }
-            }
-        }
-    }
-
-    fn find_port(&self, what: &What) {
-        let address = match what {
-            What::Connected { to, .. } => to.clone(),
-            What::Printed(text) => {
-                let text = text.to_string();
-                let Some((_, rest)) = text.split_once("listening on ") else {
-                    return;
-                };
-                let end = rest.find(['\\', '"']).unwrap_or(rest.len());
-                rest[..end].to_owned()
-            }
-            _ => return,
-        };
-        let Ok(address) = address.parse::<SocketAddr>() else {
-            return;
-        };
-        let mut log = self.lock();
-        log.port = address.port();
-        log.rename(address.to_string(), BOOK_SERVER.to_owned());
-        log.rename(format!("{}:0", address.ip()), format!("{BOOK_IP}:0"));
-        if let What::Connected { from, .. } = what {
-            log.clients += 1;
-            let port = BOOK_CLIENT + log.clients;
-            log.rename(from.clone(), format!("{BOOK_IP}:{port}"));
-        }
-    }
-
-    /// The same figure with the addresses that the book has, which are the
-    /// same each time.
-    pub(crate) fn with_usual_addresses(&self, mut flow: Flow) -> Flow {
-        let log = self.lock();
-        let rename = |text: &mut String| {
-            for (address, name) in &log.addresses {
-                *text = renamed(text, address, name);
-            }
-        };
-        for step in &mut flow.steps {
-            for event in &mut step.events {
-                match event {
-                    Event::Call { call, result, .. } => {
-                        rename(call);
-                        rename(result);
-                    }
-                    Event::Happens { what, .. } => rename(what),
-                    Event::Packet { .. } | Event::State { .. } => {}
-                }
-            }
-            let tables = step.snapshot.iter_mut();
-            for socket in tables.flat_map(|table| &mut table.sockets) {
-                rename(&mut socket.local);
-                rename(&mut socket.peer);
-            }
-        }
-        flow
-    }
-
-    /// Waits until all threads of the program rest, or for a moment, and
-    /// keeps what the tables say.
-    fn rest(&self) {
-        let log = self.lock();
-        if matches!(log.entries.back(), None | Some(Entry::Rest(_))) {
-            return;
-        }
-        let patience = MOMENT.min(MOMENTS.saturating_sub(log.waited));
-        drop(log);
-        let began = Instant::now();
-        loop {
-            let rest = self.look();
-            if rest.rested || began.elapsed() > patience {
-                if !rest.rested {
-                    self.lock().waited += began.elapsed();
-                }
-                self.push(Entry::Rest(rest));
-                return;
-            }
-            std::thread::park_timeout(LOOK_AGAIN);
-        }
-    }
-
-    fn look(&self) -> Rest {
-        let mut log = self.lock();
-        let mut threads = Vec::new();
-        let mut rested = true;
-        for thread in self.threads() {
-            match tasks::sleeps(thread) {
-                Some(sleeps) => {
-                    rested &= sleeps;
-                    let call = tasks::blocked_in(thread);
-                    threads.push((thread, call.map(|(name, _)| name)));
-                    if let Some(process) = tasks::process_of(thread) {
-                        log.processes.insert(thread, process);
-                    }
-                }
-                None if log.ended.contains(&thread) => {}
-                None => {
-                    let ended = self.is_written(thread);
-                    rested &= ended;
-                    if ended {
-                        log.ended.insert(thread);
-                    }
-                }
-            }
-        }
-        let port = log.port;
-        let udp = proc::udp_table().unwrap_or_default().into_iter();
-        Rest {
-            at: now(),
-            rested,
-            threads,
-            tcp: match port {
-                0 => Vec::new(),
-                port => proc::tcp_rows(port).unwrap_or_default(),
-            },
-            udp: udp
-                .filter(|_| port != 0)
-                .filter(|row| {
-                    [&row.local, &row.remote].iter().any(|a| a.port() == port)
-                })
-                .collect(),
-            port,
-        }
-    }
-
-    /// All threads that strace knows, and those that it will know in a moment.
-    fn threads(&self) -> BTreeSet<u32> {
-        let Some(folder) = &self.folder else {
-            return BTreeSet::new();
-        };
-        let files = fs::read_dir(folder).into_iter().flatten();
-        let known: BTreeSet<u32> = files
-            .filter_map(|file| {
-                let path = file.ok()?.path();
-                path.extension()?.to_str()?.parse().ok()
-            })
-            .collect();
-        let tasks = known.iter().filter_map(|&id| tasks::thread_ids(id));
-        tasks.flatten().chain(known.iter().copied()).collect()
-    }
-
-    fn is_written(&self, thread: u32) -> bool {
-        let Some(folder) = &self.folder else {
-            return true;
-        };
-        let file = folder.join(format!("{FILES}.{thread}"));
-        let Ok(text) = fs::read_to_string(file) else {
-            return true;
-        };
-        text.ends_with("+++\n")
-    }
-
-    /// The figure of what was seen; `why_not` says why no calls are in it.
-    ///
-    /// # Errors
-    /// strace's files cannot be read.
-    pub(crate) fn flow(
-        &self,
-        name: &str,
-        title: String,
-        summary: String,
-        why_not: Option<&str>,
-    ) -> anyhow::Result<Flow> {
-        let traces = match &self.folder {
-            Some(folder) => {
-                strace::read(folder, FILES, 0).map_err(anyhow::Error::msg)?
-            }
-            None => Vec::new(),
-        };
-        let log = self.lock();
-        let acts = acts(&log.entries);
-        let mut painter = Painter::new(&log, traces, &acts);
-        let mut steps: Vec<_> =
-            acts.iter().flat_map(|act| painter.steps(act)).collect();
-        if let (Some(why), Some(first)) = (why_not, steps.first_mut()) {
-            first.events.insert(0, happens(SERVER, why));
-        }
-        let mut flow = Flow {
-            name: name.to_owned(),
-            title,
-            summary,
-            protocol: painter.protocol().to_owned(),
-            actors: painter.actors(&steps),
-            steps,
-        };
-        flow.actors.sort_by_key(|actor| actor.side == Side::Server);
-        Ok(flow)
-    }
-}
-
-/// The last acts of a check.
-fn acts(entries: &VecDeque<Entry>) -> Vec<Act> {
-    let mut acts = vec![Act::default()];
-    // What a client does is seen before or after; it begins behind what was
-    // last seen before it.
-    let mut last = 0;
-    for entry in entries {
-        let Some(act) = acts.last_mut() else { continue };
-        match entry {
-            Entry::Chapter(name) => act.chapter.clone_from(name),
-            Entry::Event { at, who, what } => {
-                let is_connect = matches!(what, What::Connected { .. });
-                let begins = if is_connect { last + 1 } else { *at };
-                act.events.push((begins, who.clone(), what.clone()));
-                last = *at;
-            }
-            Entry::Failure { at, who, words } => {
-                act.failures.push((*at, who.clone(), words.clone()));
-            }
-            Entry::Rest(rest) => {
-                last = rest.at;
-                act.rest = rest.clone();
-                let (chapter, from) = (act.chapter.clone(), rest.at);
-                acts.push(Act {
-                    chapter,
-                    from,
-                    ..Act::default()
-                });
-            }
-        }
-    }
-    // A failure is noticed at the rest: it belongs to the act before.
-    for n in 1..acts.len() {
-        let early = std::mem::take(&mut acts[n].failures);
-        acts[n - 1].failures.splice(0..0, early);
-    }
-    // What comes behind the last rest is the checker's cleaning up.
-    acts.pop();
-    acts.dedup_by(|next, act| {
-        let nothing = next.events.is_empty() && next.failures.is_empty();
-        nothing && act.rest.is_like(&next.rest)
-    });
-    // A datagram's socket says nothing to anybody when it is made.
-    for n in (1..acts.len()).rev() {
-        let made = |act: &Act| {
-            let made = |what: &What| matches!(what, What::Connected { .. });
-            act.rest.tcp.is_empty()
-                && act.failures.is_empty()
-                && act.events.iter().all(|(_, _, what)| made(what))
-        };
-        if made(&acts[n - 1]) && !acts[n - 1].rest.udp.is_empty() {
-            let before = acts.remove(n - 1);
-            acts[n - 1].events.splice(0..0, before.events);
-            acts[n - 1].from = before.from;
-        }
-    }
-    let mut chapters: Vec<_> = acts.iter().map(|a| &a.chapter).collect();
-    chapters.dedup();
-    let shown = chapters.len().saturating_sub(CHAPTERS);
-    let first = chapters.get(shown).map_or(String::new(), |&c| c.clone());
-    let first = acts.iter().position(|act| act.chapter == first);
-    let mut acts = acts.split_off(first.unwrap_or(0));
-    leave_out(&mut acts);
-    acts
-}
-
-/// Of too many acts those of who failed are shown, and the last ones.
-fn leave_out(acts: &mut [Act]) {
-    let too_many = acts.len().saturating_sub(ACTS);
-    let failures = acts.iter().flat_map(|act| &act.failures);
-    let failed = failures.last().map(|(_, who, _)| who.clone());
-    let last = acts.len().saturating_sub(ACTS / 2);
-    let (kept, others): (Vec<_>, Vec<_>) = (0..last).partition(|&n| {
-        let mut who = acts[n].events.iter().map(|(_, who, _)| who);
-        who.any(|who| Some(who) == failed.as_ref())
-    });
-    for n in others.into_iter().chain(kept).take(too_many) {
-        acts[n].is_left_out = true;
-    }
-    let mut left_out = 0;
-    for act in acts {
-        act.left_out =
-            std::mem::take(&mut left_out) + usize::from(act.is_left_out);
-        if act.is_left_out {
-            left_out = act.left_out;
-        }
-    }
 }
 
 struct Painter {
@@ -1127,7 +662,7 @@ fn shortened(events: Vec<Event>) -> Vec<Event> {
         let same = |(other, _): &&mut (Event, usize)| {
             *other == event
                 || matches!(
-                    (&*other, &event),
+                    (other, &event),
                     (Event::Call { call: a, result: r, phase: Phase::Returns, who: v },
                      Event::Call { call: b, result: s, who: w, .. })
                         if (a, r, v) == (b, s, w)
@@ -1169,35 +704,4 @@ fn shortened(events: Vec<Event>) -> Vec<Event> {
         }
     }
     events
-}
-
-/// Whether strace is here, and there is a program for it: or why not.
-pub(crate) fn why_no_calls(program: &[OsString]) -> Option<&'static str> {
-    if !cfg!(target_os = "linux") {
-        return Some("its calls are not seen: only Linux has strace");
-    }
-    let is_there = program.first().is_some_and(|name| {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let is_name = Path::new(name).components().count() == 1;
-        let mut folders = std::env::split_paths(&path);
-        match is_name {
-            true => folders.any(|folder| folder.join(name).is_file()),
-            false => Path::new(name).is_file(),
-        }
-    });
-    if !is_there {
-        return Some("there is no such program");
-    }
-    let version = std::process::Command::new("strace").arg("-V").output();
-    match version {
-        Ok(output) if output.status.success() => None,
-        _ => Some("its calls are not seen: strace is not installed"),
-    }
-}
-
-/// A folder for strace's files, removed on drop.
-pub(crate) fn folder(parent: &Path) -> std::io::Result<TempDir> {
-    fs::create_dir_all(parent)?;
-    let prefix = format!("calls-{}-", std::process::id());
-    tempfile::Builder::new().prefix(&prefix).tempdir_in(parent)
 }

@@ -5,6 +5,7 @@
 //! in any language. What goes wrong is a [`Diagnosis`]; what it means is said
 //! by a section of the book ([`Section`]), and by nothing else.
 
+mod acts;
 mod check;
 mod diagnosis;
 mod exercise;
@@ -12,6 +13,7 @@ mod figure;
 pub mod grade;
 mod mistake;
 mod page;
+mod recorder;
 mod report;
 mod scripts;
 mod seen;

@@ -10,8 +10,9 @@ use flows::html;
 use harness::{Event, Lab, What};
 
 use crate::check::{Options, Report, Target, check_in};
-use crate::figure::{self, Recorder, why_no_calls};
+use crate::figure;
 use crate::mistake::write_mistakes;
+use crate::recorder::{self, Recorder, why_no_calls};
 use crate::{Exercise, find, page, section, show};
 
 const PLAYER: &str = include_str!("../../../docs/assets/player.js");
@@ -52,7 +53,7 @@ pub fn see(
     };
     let parent = harness::root().join("target/show");
     let folder = match none {
-        None => Some(figure::folder(&parent).with_context(|| {
+        None => Some(recorder::folder(&parent).with_context(|| {
             format!("cannot write into {}", parent.display())
         })?),
         Some(_) => None,
@@ -78,7 +79,7 @@ pub fn see(
                    left, the program on the right. Packets and changes of \
                    state between the tables are not recorded.";
     let name = format!("exercise-{}", exercise.stem());
-    let flow = recorder.flow(&name, title, summary.to_owned(), none)?;
+    let flow = figure::flow(&recorder, &name, title, summary.to_owned(), none)?;
     let figure = html::figure(&flow);
     let book = html::figure(&recorder.with_usual_addresses(flow));
     Ok(Seen {

@@ -1,0 +1,400 @@
+//! Sees a check: what the checker does and meets, moment by moment, and the
+//! kernel's tables in between.
+//!
+//! The program is started under strace. After each act of a client the
+//! recorder waits, for a moment, until all threads of the program rest, and
+//! reads the tables. Where there is no strace, only the checker is seen.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ffi::OsString;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use flows::{Event, Flow};
+use harness::proc::{self, TcpRow, UdpRow};
+use harness::trace::strace;
+use harness::{Fault, Lab, Moment, What, tasks};
+use tempfile::TempDir;
+
+/// How long a program may take to come to rest after an act, and how long
+/// they may all take together.
+const MOMENT: Duration = Duration::from_millis(500);
+const MOMENTS: Duration = Duration::from_secs(3);
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+/// So much of a check is kept.
+const KEPT: usize = 4096;
+/// The names of strace's files.
+pub(crate) const FILES: &str = "calls";
+/// The addresses of the book's figures; the first client has the next port.
+const BOOK_IP: &str = "127.0.0.1";
+const BOOK_SERVER: &str = "127.0.0.1:9006";
+const BOOK_CLIENT: u16 = 50000;
+/// The harness marks what it starts, and looks for the mark: strace must not
+/// have it, the program must.
+const WITHOUT_MARK: &str = "mark=$HARNESS_GROUP; unset HARNESS_GROUP; \
+     strace=$1; shift; exec \"$strace\" -E HARNESS_GROUP=\"$mark\" \"$@\"";
+
+/// Sees a check.
+#[derive(Clone)]
+pub(crate) struct Recorder {
+    pub(crate) folder: Option<PathBuf>,
+    log: Arc<Mutex<Log>>,
+}
+
+#[derive(Default)]
+pub(crate) struct Log {
+    pub(crate) entries: VecDeque<Entry>,
+    pub(crate) port: u16,
+    /// The program's address and its clients', and what a book calls them.
+    addresses: Vec<(String, String)>,
+    clients: u16,
+    waited: Duration,
+    /// The process of each thread.
+    pub(crate) processes: BTreeMap<u32, u32>,
+    /// The threads whose end strace has written down.
+    ended: BTreeSet<u32>,
+}
+
+impl Log {
+    fn rename(&mut self, address: String, name: String) {
+        let new = (address, name);
+        if !self.addresses.contains(&new) {
+            self.addresses.push(new);
+        }
+    }
+}
+
+/// `text` with each `address` that is not the beginning of a longer one.
+fn renamed(text: &str, address: &str, name: &str) -> String {
+    let mut parts = text.split(address);
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let goes_on = part.starts_with(|c: char| c.is_ascii_digit());
+        out += if goes_on { address } else { name };
+        out += part;
+    }
+    out
+}
+
+pub(crate) enum Entry {
+    Chapter(String),
+    Event { at: u64, who: String, what: What },
+    Failure { at: u64, who: String, words: String },
+    Rest(Rest),
+}
+
+/// The kernel's tables at one moment.
+#[derive(Clone, Default)]
+pub(crate) struct Rest {
+    pub(crate) at: u64,
+    /// Whether all threads waited.
+    pub(crate) rested: bool,
+    /// The threads that lived, and the call that each waited in, if known.
+    pub(crate) threads: Vec<(u32, Option<&'static str>)>,
+    pub(crate) tcp: Vec<TcpRow>,
+    pub(crate) udp: Vec<UdpRow>,
+    pub(crate) port: u16,
+}
+
+impl Rest {
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        (self.rested, &self.threads, &self.tcp, &self.udp)
+            == (other.rested, &other.threads, &other.tcp, &other.udp)
+    }
+}
+
+fn now() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |now| now.as_nanos() as u64)
+}
+
+impl Recorder {
+    /// Keeps strace's files in `folder`; `None` if calls are not to be seen.
+    pub(crate) fn new(folder: Option<PathBuf>) -> Self {
+        Self {
+            folder,
+            log: Arc::default(),
+        }
+    }
+
+    /// The words that start a program, seen.
+    pub(crate) fn command(&self, program: &[OsString]) -> Vec<OsString> {
+        let Some(folder) = &self.folder else {
+            return program.to_vec();
+        };
+        let shell = ["sh", "-c", WITHOUT_MARK, "sh"].map(OsString::from);
+        let strace = strace::words(folder, FILES);
+        let words = shell.into_iter().chain(strace);
+        words.chain(program.iter().cloned()).collect()
+    }
+
+    /// The same lab, seen.
+    pub(crate) fn watch(&self, lab: Lab) -> Lab {
+        let recorder = self.clone();
+        lab.with_observer(Arc::new(move |moment| recorder.see(moment)))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, entry: Entry) {
+        let mut log = self.lock();
+        if log.entries.len() == KEPT {
+            log.entries.pop_front();
+        }
+        log.entries.push_back(entry);
+    }
+
+    /// Some events are told before they happen, some after: in each case what
+    /// was before has come to rest when the next thing begins.
+    fn see(&self, moment: Moment<'_>) {
+        match moment {
+            Moment::Chapter(name) => {
+                self.rest();
+                self.push(Entry::Chapter(name.to_owned()));
+            }
+            Moment::Failure(failure) if failure.who != "lab" => {
+                self.rest();
+                let who = failure.who.clone();
+                let wanted = &failure.wanted;
+                let came = match &*failure.fault {
+                    Fault::TimedOut(time) => {
+                        format!("nothing for {} s", time.as_secs_f64())
+                    }
+                    Fault::WrongByte { .. } | Fault::Unexpected(_) => {
+                        "it got something else".to_owned()
+                    }
+                    Fault::Exited { status, .. } => {
+                        format!("the program ended ({status})")
+                    }
+                    fault => fault.to_string(),
+                };
+                let words = format!("wanted to {wanted}: {came}");
+                let failures = |entry: &Entry| match entry {
+                    Entry::Failure { who, words, .. } => {
+                        Some((who.clone(), words.clone()))
+                    }
+                    _ => None,
+                };
+                let last = self.lock().entries.iter().rev().find_map(failures);
+                // One failure may be passed on as another.
+                if last != Some((who.clone(), words.clone())) {
+                    let at = now();
+                    self.push(Entry::Failure { at, who, words });
+                }
+            }
+            Moment::Failure(_) => {}
+            Moment::Event(event) => {
+                self.find_port(&event.what);
+                let (at, who) = (now(), event.who.clone());
+                let what = event.what.clone();
+                if matches!(
+                    what,
+                    What::HalfClosed
+                        | What::Closed
+                        | What::Reset
+                        | What::Killed
+                        | What::Typed(_)
+                        | What::EndedInput
+                        | What::Note(_)
+                        | What::Started(_)
+                ) {
+                    self.rest();
+                }
+                let settles = matches!(
+                    what,
+                    What::Connected { .. } | What::Received(_) | What::SawEnd
+                );
+                self.push(Entry::Event { at, who, what });
+                if settles {
+                    self.rest();
+                }
+            }
+        }
+    }
+
+    fn find_port(&self, what: &What) {
+        let address = match what {
+            What::Connected { to, .. } => to.clone(),
+            What::Printed(text) => {
+                let text = text.to_string();
+                let Some((_, rest)) = text.split_once("listening on ") else {
+                    return;
+                };
+                let end = rest.find(['\\', '"']).unwrap_or(rest.len());
+                rest[..end].to_owned()
+            }
+            _ => return,
+        };
+        let Ok(address) = address.parse::<SocketAddr>() else {
+            return;
+        };
+        let mut log = self.lock();
+        log.port = address.port();
+        log.rename(address.to_string(), BOOK_SERVER.to_owned());
+        log.rename(format!("{}:0", address.ip()), format!("{BOOK_IP}:0"));
+        if let What::Connected { from, .. } = what {
+            log.clients += 1;
+            let port = BOOK_CLIENT + log.clients;
+            log.rename(from.clone(), format!("{BOOK_IP}:{port}"));
+        }
+    }
+
+    /// The same figure with the addresses that the book has, which are the
+    /// same each time.
+    pub(crate) fn with_usual_addresses(&self, mut flow: Flow) -> Flow {
+        let log = self.lock();
+        let rename = |text: &mut String| {
+            for (address, name) in &log.addresses {
+                *text = renamed(text, address, name);
+            }
+        };
+        for step in &mut flow.steps {
+            for event in &mut step.events {
+                match event {
+                    Event::Call { call, result, .. } => {
+                        rename(call);
+                        rename(result);
+                    }
+                    Event::Happens { what, .. } => rename(what),
+                    Event::Packet { .. } | Event::State { .. } => {}
+                }
+            }
+            let tables = step.snapshot.iter_mut();
+            for socket in tables.flat_map(|table| &mut table.sockets) {
+                rename(&mut socket.local);
+                rename(&mut socket.peer);
+            }
+        }
+        flow
+    }
+
+    /// Waits until all threads of the program rest, or for a moment, and
+    /// keeps what the tables say.
+    fn rest(&self) {
+        let log = self.lock();
+        if matches!(log.entries.back(), None | Some(Entry::Rest(_))) {
+            return;
+        }
+        let patience = MOMENT.min(MOMENTS.saturating_sub(log.waited));
+        drop(log);
+        let began = Instant::now();
+        loop {
+            let rest = self.look();
+            if rest.rested || began.elapsed() > patience {
+                if !rest.rested {
+                    self.lock().waited += began.elapsed();
+                }
+                self.push(Entry::Rest(rest));
+                return;
+            }
+            std::thread::park_timeout(LOOK_AGAIN);
+        }
+    }
+
+    fn look(&self) -> Rest {
+        let mut log = self.lock();
+        let mut threads = Vec::new();
+        let mut rested = true;
+        for thread in self.threads() {
+            match tasks::sleeps(thread) {
+                Some(sleeps) => {
+                    rested &= sleeps;
+                    let call = tasks::blocked_in(thread);
+                    threads.push((thread, call.map(|(name, _)| name)));
+                    if let Some(process) = tasks::process_of(thread) {
+                        log.processes.insert(thread, process);
+                    }
+                }
+                None if log.ended.contains(&thread) => {}
+                None => {
+                    let ended = self.is_written(thread);
+                    rested &= ended;
+                    if ended {
+                        log.ended.insert(thread);
+                    }
+                }
+            }
+        }
+        let port = log.port;
+        let udp = proc::udp_table().unwrap_or_default().into_iter();
+        Rest {
+            at: now(),
+            rested,
+            threads,
+            tcp: match port {
+                0 => Vec::new(),
+                port => proc::tcp_rows(port).unwrap_or_default(),
+            },
+            udp: udp
+                .filter(|_| port != 0)
+                .filter(|row| {
+                    [&row.local, &row.remote].iter().any(|a| a.port() == port)
+                })
+                .collect(),
+            port,
+        }
+    }
+
+    /// All threads that strace knows, and those that it will know in a moment.
+    fn threads(&self) -> BTreeSet<u32> {
+        let Some(folder) = &self.folder else {
+            return BTreeSet::new();
+        };
+        let files = fs::read_dir(folder).into_iter().flatten();
+        let known: BTreeSet<u32> = files
+            .filter_map(|file| {
+                let path = file.ok()?.path();
+                path.extension()?.to_str()?.parse().ok()
+            })
+            .collect();
+        let tasks = known.iter().filter_map(|&id| tasks::thread_ids(id));
+        tasks.flatten().chain(known.iter().copied()).collect()
+    }
+
+    fn is_written(&self, thread: u32) -> bool {
+        let Some(folder) = &self.folder else {
+            return true;
+        };
+        let file = folder.join(format!("{FILES}.{thread}"));
+        let Ok(text) = fs::read_to_string(file) else {
+            return true;
+        };
+        text.ends_with("+++\n")
+    }
+}
+
+/// Whether strace is here, and there is a program for it: or why not.
+pub(crate) fn why_no_calls(program: &[OsString]) -> Option<&'static str> {
+    if !cfg!(target_os = "linux") {
+        return Some("its calls are not seen: only Linux has strace");
+    }
+    let is_there = program.first().is_some_and(|name| {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let is_name = Path::new(name).components().count() == 1;
+        let mut folders = std::env::split_paths(&path);
+        match is_name {
+            true => folders.any(|folder| folder.join(name).is_file()),
+            false => Path::new(name).is_file(),
+        }
+    });
+    if !is_there {
+        return Some("there is no such program");
+    }
+    let version = std::process::Command::new("strace").arg("-V").output();
+    match version {
+        Ok(output) if output.status.success() => None,
+        _ => Some("its calls are not seen: strace is not installed"),
+    }
+}
+
+/// A folder for strace's files, removed on drop.
+pub(crate) fn folder(parent: &Path) -> std::io::Result<TempDir> {
+    fs::create_dir_all(parent)?;
+    let prefix = format!("calls-{}-", std::process::id());
+    tempfile::Builder::new().prefix(&prefix).tempdir_in(parent)
+}
