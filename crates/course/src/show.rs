@@ -21,6 +21,9 @@ const LINES: usize = 40;
 /// beginning.
 const FEWEST: usize = 8;
 const FIRST: usize = 2;
+/// The lines around a section's paragraphs: the timeline's heading, the
+/// section's, the footer, and the last one.
+const AROUND: usize = 14;
 /// How many steps that went well are shown before the one that failed.
 const STEPS: usize = 0;
 /// So many events that are alike stand one by one.
@@ -115,7 +118,7 @@ fn not_built(out: &mut String, exercise: &Exercise, error: &BuildError) {
     let _ = writeln!(out, "  {BAD}FAILED{BAD:#}  it compiles");
     let stem = page::CONTRACT;
     if let Some(section) = section(stem, id) {
-        explain(out, &section);
+        explain(out, &section, usize::MAX);
     }
     let read = page::link(stem, Some(id));
     let number = exercise.number().unwrap_or_default();
@@ -124,15 +127,22 @@ fn not_built(out: &mut String, exercise: &Exercise, error: &BuildError) {
     let _ = writeln!(out, "{HEAD}Again{HEAD:#}    cargo course check {number}");
 }
 
-fn explain(out: &mut String, section: &Section) {
-    let _ = writeln!(out, "\n{HEAD}{}{HEAD:#}\n", section.title);
-    for line in section.text().lines() {
-        let line = if line.is_empty() {
-            ""
-        } else {
-            &format!("  {line}")
-        };
-        let _ = writeln!(out, "{line}");
+/// The paragraphs of a section that fit into `most` lines, and the first one.
+fn explain(out: &mut String, section: &Section, most: usize) {
+    let _ = writeln!(out, "\n{HEAD}{}{HEAD:#}", section.title);
+    let text = section.text();
+    let mut left = most;
+    for (n, paragraph) in text.trim_end().split("\n\n").enumerate() {
+        let lines = paragraph.lines().count() + 1;
+        if n > 0 && lines > left {
+            let _ = writeln!(out, "\n  (The rest is on the page.)");
+            break;
+        }
+        left = left.saturating_sub(lines);
+        let _ = writeln!(out);
+        for line in paragraph.lines() {
+            let _ = writeln!(out, "  {line}");
+        }
     }
 }
 
@@ -192,7 +202,8 @@ fn failed(
     if let Some((stem, id)) = &diagnosis.section
         && let Some(section) = section(stem, id)
     {
-        explain(&mut rest, &section);
+        let others = out.lines().count() + FEWEST + AROUND;
+        explain(&mut rest, &section, LINES.saturating_sub(others));
         read = page::link(stem, Some(id));
     } else if let Some((stem, id)) = &diagnosis.section {
         let _ = writeln!(rest, "\n{HEAD}{id}{HEAD:#} (not on the page {stem})");
