@@ -36,6 +36,7 @@ pub(crate) enum Signal {
     Stop,
     Continue,
     Interrupt,
+    Terminate,
 }
 
 impl Signal {
@@ -58,6 +59,7 @@ impl Signal {
             Self::Stop => Unix::STOP,
             Self::Continue => Unix::CONT,
             Self::Interrupt => Unix::INT,
+            Self::Terminate => Unix::TERM,
         }
     }
 }

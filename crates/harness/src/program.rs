@@ -414,7 +414,19 @@ impl Program {
     /// Presses Ctrl-C (SIGINT). Does not wait. Nothing happens on Windows.
     /// See [`crate::takes_ctrl_c`].
     pub fn interrupt(&self) {
+        self.lab.timeline.add(&self.name, What::Signalled("SIGINT"));
+        self.observed
+            .change(|state| state.screen.extend_from_slice(b"^C"));
         self.signal(Signal::Interrupt);
+    }
+
+    /// Asks it to end as service managers do (SIGTERM). Does not wait.
+    /// Nothing happens on Windows.
+    pub fn terminate(&self) {
+        self.lab
+            .timeline
+            .add(&self.name, What::Signalled("SIGTERM"));
+        self.signal(Signal::Terminate);
     }
 
     fn signal(&self, signal: Signal) {
@@ -425,7 +437,7 @@ impl Program {
     }
 
     /// What its terminal would show: both outputs and what was typed, in the
-    /// order seen; `^D` where the input ended.
+    /// order seen; `^D` where the input ended, `^C` where it was interrupted.
     pub fn screen(&self) -> String {
         String::from_utf8_lossy(&self.observed.lock().screen).into_owned()
     }

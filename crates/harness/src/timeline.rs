@@ -63,6 +63,7 @@ pub enum What {
     Complained(Excerpt),
     Typed(Excerpt),
     EndedInput,
+    Signalled(&'static str),
     Exited(String),
     Killed,
     Connected { from: String, to: String },
@@ -151,6 +152,7 @@ impl fmt::Display for What {
             Self::Complained(text) => write!(f, "printed on stderr {text}"),
             Self::Typed(text) => write!(f, "was typed {text}"),
             Self::EndedInput => write!(f, "was told: end of input"),
+            Self::Signalled(name) => write!(f, "was sent {name}"),
             Self::Exited(status) => write!(f, "exited: {status}"),
             Self::Killed => write!(f, "was killed by the harness"),
             Self::Connected { from, to } => {
