@@ -150,6 +150,7 @@ const SERVERS: &[Server] = &[
         ..echo("07-framing", &[], MANY, KeepsThread)
     },
     typed("08-dual-stack", &[]),
+    echo("09-shutdown", &[], MANY, KeepsThread),
 ];
 
 const fn typed(lesson: &'static str, args: &'static [&'static str]) -> Server {

@@ -16,7 +16,7 @@ const HEADER: [&str; 6] = [
     "//! Test: ",
 ];
 /// What a learner's `cargo run` may have to build, and nothing else.
-const LESSON_DEPENDENCIES: [&str; 2] = ["anyhow", "socket2"];
+const LESSON_DEPENDENCIES: [&str; 3] = ["anyhow", "ctrlc", "socket2"];
 const WORKSPACE_KEYS: [&str; 5] =
     ["version", "edition", "rust-version", "license", "publish"];
 
@@ -303,10 +303,12 @@ const FRAMING: &str = "07-framing/src/main.rs";
 const LINE_CLIENT: &str = "07-framing/src/bin/line-client.rs";
 const OPERATOR_8: &str = "08-dual-stack/src/main.rs";
 const DUAL_CLIENT: &str = "08-dual-stack/src/bin/dual-client.rs";
+const SHUTDOWN: &str = "09-shutdown/src/main.rs";
+const SHUTDOWN_MODULE: &str = "09-shutdown/src/shutdown.rs";
 
 /// What stands in several programs because each stands alone: the beginning
 /// of its first line, and the programs.
-const COPIES: [(&str, &[&str]); 13] = [
+const COPIES: [(&str, &[&str]); 14] = [
     (
         "const DEFAULT_ADDR: ",
         &[
@@ -320,6 +322,7 @@ const COPIES: [(&str, &[&str]); 13] = [
             SOCKETSERVER,
             FRAMING,
             LINE_CLIENT,
+            SHUTDOWN,
         ],
     ),
     (
@@ -333,6 +336,7 @@ const COPIES: [(&str, &[&str]); 13] = [
             DATAGRAMS,
             SOCKETSERVER,
             FRAMING,
+            SHUTDOWN,
         ],
     ),
     (
@@ -346,17 +350,27 @@ const COPIES: [(&str, &[&str]); 13] = [
             POOL,
             SOCKETSERVER,
             FRAMING,
+            SHUTDOWN,
         ],
     ),
     (
         "const ACCEPT_PAUSE: ",
-        &[OPERATOR_1, OPERATOR_2, OPERATOR_8, THREADED, POOL, FRAMING],
+        &[
+            OPERATOR_1,
+            OPERATOR_2,
+            OPERATOR_8,
+            THREADED,
+            POOL,
+            FRAMING,
+            SHUTDOWN_MODULE,
+        ],
     ),
     (
         "fn accept(",
         &[OPERATOR_1, OPERATOR_2, OPERATOR_8, THREADED, POOL, FRAMING],
     ),
-    ("fn echo(", &[THREADED, SOCKETSERVER]),
+    ("fn serve(", &[THREADED, SHUTDOWN]),
+    ("fn echo(", &[THREADED, SOCKETSERVER, SHUTDOWN]),
     ("fn server_has_gone(", &[CLIENT, LINE_CLIENT, DUAL_CLIENT]),
     ("fn finish(", &[CLIENT, DUAL_CLIENT]),
     ("fn converse(", &[CLIENT, DUAL_CLIENT]),

@@ -15,7 +15,7 @@
 //!     has to try again a second later (lesson 02 can ask for more).
 //!   - A client that sends and never reads is not read from either: its thread
 //!     waits for ever (lesson 10, still to come).
-//!   - Ctrl-C cuts off all clients (lesson 09, still to come).
+//!   - Ctrl-C cuts off all clients (lesson 09 lifts this).
 //!   - A standard output that cannot be written ends it.
 //!
 //! Builds on: 01-single-client

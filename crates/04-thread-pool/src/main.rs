@@ -17,7 +17,7 @@
 //!     than they are accepted, the rest try again after a second (lesson 02
 //!     asks for a queue of its own).
 //!   - Ctrl-C ends it in the middle of every conversation, although the pool
-//!     could be drained (lesson 09, still to come).
+//!     could be drained (lesson 09 says how).
 //!   - A standard output that cannot be written ends it.
 //!
 //! Builds on: 03-threaded

@@ -8,7 +8,7 @@
 //! Limits:
 //!   - At the end of its input it waits for the clients that it serves, for
 //!     ever if one of them stays; those who wait in the kernel's accept queue
-//!     are reset (lesson 09, still to come).
+//!     are reset (lesson 09 lifts both).
 //!   - `sequential-tcp`, and `pool-tcp` when its job queue is full, notice the
 //!     end of input when a client has left. Until then the kernel still takes
 //!     connections, and resets them afterwards.
