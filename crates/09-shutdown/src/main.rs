@@ -16,7 +16,7 @@
 //!
 //! Builds on: 03-threaded
 //! Chapter: docs/09-shutdown.md
-//! Test: tests/09-shutdown.rs
+//! Test: tests/09-shutdown.rs, and its row in tests/servers.rs
 
 mod shutdown;
 
@@ -56,6 +56,7 @@ fn main() -> anyhow::Result<()> {
         let present = present.clone();
         let thread = move || {
             serve(&stream, peer);
+            drop(stream);
             drop(present);
         };
         // A thread that does not start drops the stream, which closes it.

@@ -4,9 +4,11 @@
 //! connection without the segments that only acknowledge, the states of each
 //! socket, and the tables. Their order among each other differs from run to
 //! run; so does whether a FIN is acknowledged alone or with the answering FIN,
-//! and with it when the one end is in FIN-WAIT-2.
+//! and with it when the one end is in FIN-WAIT-2; and so does the descriptor
+//! of a socket that comes and goes within an act: it is the lowest free one,
+//! which another thread may take first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 
@@ -73,6 +75,7 @@ fn in_act(old: &[Step], new: &[Step]) -> Option<(usize, String)> {
 
 fn facts(steps: &[Step]) -> Facts {
     let mut facts = Facts::new();
+    let passing = passing(steps);
     for (index, step) in steps.iter().enumerate() {
         for event in &step.events {
             let key = match event {
@@ -87,7 +90,7 @@ fn facts(steps: &[Step]) -> Facts {
                     format!("states of {client}'s connection at the {side}")
                 }
             };
-            let fact = (index, event.to_string());
+            let fact = (index, without(&passing, event).to_string());
             facts.entry(key).or_default().push(fact);
         }
         let tables = step.snapshot.iter().flat_map(|snapshot| {
@@ -101,4 +104,57 @@ fn facts(steps: &[Step]) -> Facts {
         }
     }
     facts
+}
+
+/// The descriptors that these steps both open and close.
+fn passing(steps: &[Step]) -> BTreeSet<String> {
+    let (mut opened, mut closed) = (BTreeSet::new(), BTreeSet::new());
+    for event in steps.iter().flat_map(|step| &step.events) {
+        let Event::Call { call, result, .. } = event else {
+            continue;
+        };
+        let Some((name, args)) = call.split_once('(') else {
+            continue;
+        };
+        match name {
+            "socket" | "accept4" => opened.insert(first_word(result)),
+            "close" => closed.insert(first_word(args)),
+            _ => false,
+        };
+    }
+    &opened & &closed
+}
+
+fn first_word(text: &str) -> String {
+    let end = text.find([' ', ',', ')']).unwrap_or(text.len());
+    text[..end].to_owned()
+}
+
+/// The event, with `N` for a descriptor that is one of `passing`.
+fn without(passing: &BTreeSet<String>, event: &Event) -> Event {
+    let mut event = event.clone();
+    let Event::Call { call, result, .. } = &mut event else {
+        return event;
+    };
+    let Some((name, args)) = call.split_once('(') else {
+        return event;
+    };
+    let nameless = |text: &str| {
+        let number = first_word(text);
+        let is_passing = passing.contains(&number);
+        is_passing.then(|| format!("N{}", &text[number.len()..]))
+    };
+    if ["socket", "accept4"].contains(&name)
+        && let Some(opened) = nameless(result)
+    {
+        *result = opened;
+    }
+    let args = nameless(args).unwrap_or_else(|| args.to_owned());
+    *call = match name {
+        "socket" => return event,
+        // What is left of a time limit is a little less each time.
+        "poll" => format!("{name}({}", first_word(&args)),
+        _ => format!("{name}({args}"),
+    };
+    event
 }

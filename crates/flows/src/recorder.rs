@@ -23,8 +23,8 @@ use crate::{Side, Snapshot, Socket, Waiting};
 /// The ports that the figures show: the server's, and the first client's.
 const SERVER_PORT: u16 = 9006;
 const CLIENT_PORT: u16 = 50001;
-/// Where sockets get a port that no figure shows.
-const OTHER_PORTS: &str = "40000 40999";
+/// What a socket of nobody else gets: a server's that connects to itself.
+const OTHER_PORTS: &str = "40000 40000";
 const PORT_RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 
 /// Records a scenario by starting this program again, with the arguments
@@ -188,10 +188,10 @@ impl Recorder<'_> {
         let changes = self.states.until_mark(number - 1)?;
         let packets = packets.into_iter().filter_map(|p| ports.packet(p));
         let changes = changes.into_iter().filter_map(|change| {
-            let owner = self
-                .processes
-                .iter()
-                .find(|process| process.calls.has(change.thread));
+            let mut clients = self.processes.iter();
+            let owner = clients.find(|process| {
+                process.side == Side::Client && process.calls.has(change.thread)
+            });
             ports.change(change, owner.map(|process| process.name.clone()))
         });
         let effects = packets.chain(changes).collect();
@@ -212,6 +212,7 @@ impl Recorder<'_> {
         match what {
             What::Start => {}
             What::Kill => program.kill()?,
+            What::Interrupt => program.interrupt(),
             What::Types(line) => program.type_line(line),
             What::EndsInput => program.end_input(),
             What::Exits(code) => program.expect_exit(*code)?,

@@ -88,6 +88,8 @@ pub enum What {
     Start,
     /// `kill NAME`.
     Kill,
+    /// `interrupt NAME`, as Ctrl-C does.
+    Interrupt,
     /// `NAME types TEXT`.
     Types(String),
     /// `NAME types Ctrl-D`.
@@ -424,6 +426,9 @@ impl Scenario {
         }
         if let Some(who) = text.strip_prefix("kill ") {
             return found(who, What::Kill);
+        }
+        if let Some(who) = text.strip_prefix("interrupt ") {
+            return found(who, What::Interrupt);
         }
         if let Some((who, typed)) = text.split_once(" types ") {
             let what = match typed {

@@ -73,7 +73,12 @@ pub fn read(dir: &Path, name: &str, main: u32) -> Result<Vec<Trace>> {
         let Some(thread) = thread.and_then(|end| end.parse().ok()) else {
             continue;
         };
-        let calls = text.lines().filter_map(parse);
+        let mut calls: Vec<_> = text.lines().filter_map(parse).collect();
+        let last = calls.pop();
+        // The others that did not return were interrupted by a signal, and
+        // begun again by the kernel: signal(7), SA_RESTART.
+        calls.retain(|call| call.ended.is_some());
+        calls.extend(last);
         let began = text.lines().next().and_then(|line| line.split_once(' '));
         let began = began.and_then(|(time, _)| nanoseconds(time));
         let is_main = thread == main;
@@ -81,6 +86,7 @@ pub fn read(dir: &Path, name: &str, main: u32) -> Result<Vec<Trace>> {
             thread,
             began: began.unwrap_or(u64::MAX),
             calls: calls
+                .into_iter()
                 .skip_while(|call| is_main && call.is_of_the_start())
                 .filter(Call::is_told)
                 .collect(),
