@@ -114,10 +114,17 @@ fn side_by_side<T: Sync, R: Send>(
 
 /// False for a mistake that makes no difference on this system. (The option
 /// of exercise 02 is a matter of Unix, and only Linux asks the old listener
-/// for it, too.)
+/// for it, too. Signals are a matter of Unix as well.)
 fn shows_here(id: &str) -> bool {
     let on_linux = ["set-after-bind"].contains(&id);
-    let on_unix = ["no-reuse-addr", "reuse-port", "waits-it-out"].contains(&id);
+    let on_unix = [
+        "no-reuse-addr",
+        "reuse-port",
+        "waits-it-out",
+        "dies-at-once",
+        "second-time-ignored",
+    ]
+    .contains(&id);
     (cfg!(target_os = "linux") || !on_linux) && (cfg!(unix) || !on_unix)
 }
 
@@ -617,6 +624,11 @@ const NEAR_MISSES: &[(&str, &str, &str)] = &[
     ("8", "says-ipv6-always", ""),
     ("8", "without-a-newline", ""),
     ("8", "one-client-only", "hangs"),
+    ("9", "cuts-off-with-130", "cuts-off-a-request"),
+    ("9", "ctrl-c-only", "dies-at-once"),
+    ("9", "whole-numbers-only", "cuts-off-a-request"),
+    ("9", "takes-no-hint", "hangs"),
+    ("9", "leaves-with-1", "wrong-exit-code"),
 ];
 
 #[cfg(target_os = "linux")]
@@ -641,7 +653,13 @@ fn a_near_miss_does_not_get_the_name_of_another_mistake() {
     let wrong: Vec<_> = wrong.into_iter().flatten().collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 
-    for (number, name) in [("3", "mapped"), ("7", "right"), ("8", "who")] {
+    for (number, name) in [
+        ("3", "mapped"),
+        ("7", "right"),
+        ("8", "who"),
+        ("9", "leaves-with-143"),
+        ("9", "leaves-by-the-signal"),
+    ] {
         let exercise = find(number).unwrap();
         let report = check(&exercise, &target(name), options(7, PATIENT));
         let text = shown(&exercise, &report);
@@ -690,6 +708,7 @@ fn a_server_that_runs_already_is_checked_and_what_needs_a_restart_skipped()
                 | "02-reuse-addr"
                 | "06-socketserver"
                 | "08-dual-stack"
+                | "09-shutdown"
         );
         assert_eq!(!report.skipped.is_empty(), skips, "{text}");
         assert_eq!(text.contains("skipped"), skips, "{text}");
@@ -1388,6 +1407,22 @@ fn each_page_shows_a_recorded_session() -> Result {
                     client.expect(line)?;
                     client.expect_end()?;
                 }
+            }
+            "09-shutdown" => {
+                let mut a = lab.connect("a", addr)?;
+                a.send("1\n2\n39\n\n")?;
+                a.expect("42\n")?;
+                let mut idle = lab.connect("b", addr)?;
+                a.send("20\n")?;
+                match cfg!(unix) {
+                    true => program.interrupt(),
+                    false => program.end_input(),
+                }
+                idle.expect_end()?;
+                a.send("1\n\n")?;
+                a.expect("21\n")?;
+                a.expect_end()?;
+                program.expect_exit(0)?;
             }
             stem => panic!("{stem}: no session"),
         }

@@ -594,7 +594,7 @@ impl Check {
 
     /// The program's children, once it has gone. What was killed with it may
     /// take a moment to disappear.
-    fn nothing_is_left(&self) -> Result {
+    pub(crate) fn nothing_is_left(&self) -> Result {
         let Some(program) = &self.program else {
             return Ok(());
         };

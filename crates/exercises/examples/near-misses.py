@@ -1,11 +1,12 @@
 """Programs that are wrong in a way that the checker must not give the name of
-another mistake. Usage: near-misses.py NAME HOST:PORT. (Three, `mapped`,
-`right` and `who`, are right.)
+another mistake. Usage: near-misses.py NAME HOST:PORT. (`mapped`, `right`,
+`who`, `leaves-with-143` and `leaves-by-the-signal` are right.)
 """
 
 import ipaddress
 import os
 import queue
+import signal
 import socket
 import sys
 import tempfile
@@ -771,6 +772,71 @@ def near_is_the_servers_own_address(ip, conn):
     return near.replace("far", "near") if ip == own else near
 
 
+# Exercise 09: finish what was begun.
+
+OVER = threading.Event()
+BOTH = [signal.SIGINT, signal.SIGTERM]
+
+
+def tell_all():
+    if OVER.is_set():
+        os._exit(0)
+    OVER.set()
+
+
+def is_between_sums(total, rest):
+    return total is None and not rest
+
+
+def leave_by_the_signal():
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def finish(
+    leave=lambda: os._exit(0),
+    told=tell_all,
+    signals=BOTH,
+    is_idle=is_between_sums,
+):
+    for number in signals:
+        signal.signal(number, lambda *_: told())
+    server, threads = listener(), []
+    server.settimeout(0.05)
+    while not OVER.is_set():
+        try:
+            conn, _ = server.accept()
+        except TimeoutError:
+            continue
+        threads.append(in_thread(add_up, conn, is_idle))
+    server.close()
+    for thread in threads:
+        thread.join()
+    leave()
+
+
+def add_up(conn, is_idle):
+    conn.settimeout(0.05)
+    total, rest = None, b""
+    while True:
+        try:
+            data = conn.recv(4096)
+        except TimeoutError:
+            if OVER.is_set() and is_idle(total, rest):
+                break
+            continue
+        if not data:
+            break
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            if line:
+                total = (total or 0) + int(line)
+            else:
+                conn.sendall(b"%d\n" % (total or 0))
+                total = None
+    conn.close()
+
+
 PROGRAMS = {
     "one-line-a-read": lambda: one_after_the_other(one_line_a_read),
     "answers-the-rest-at-the-end": lambda: one_after_the_other(
@@ -866,6 +932,15 @@ PROGRAMS = {
         line=lambda ip, conn: told(ip, conn).strip()
     ),
     "one-client-only": lambda: who(clients=1),
+    "leaves-with-143": lambda: finish(lambda: os._exit(143)),
+    "leaves-by-the-signal": lambda: finish(leave_by_the_signal),
+    "leaves-with-1": lambda: finish(lambda: os._exit(1)),
+    "cuts-off-with-130": lambda: finish(told=lambda: os._exit(130)),
+    "takes-no-hint": lambda: finish(told=lambda: None),
+    "ctrl-c-only": lambda: finish(signals=[signal.SIGINT]),
+    "whole-numbers-only": lambda: finish(
+        is_idle=lambda total, rest: total is None
+    ),
 }
 
 if __name__ == "__main__":

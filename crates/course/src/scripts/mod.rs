@@ -15,6 +15,8 @@ mod dual_stack;
 mod framing;
 #[path = "02-reuse-addr.rs"]
 mod reuse_addr;
+#[path = "09-shutdown.rs"]
+mod shutdown;
 #[path = "01-single-client.rs"]
 mod single_client;
 #[path = "06-socketserver.rs"]
@@ -37,6 +39,7 @@ pub(crate) fn of(stem: &str) -> Option<fn(&mut Check) -> Result> {
         "06-socketserver" => socketserver::check,
         "07-framing" => framing::check,
         "08-dual-stack" => dual_stack::check,
+        "09-shutdown" => shutdown::check,
         _ => return None,
     })
 }
