@@ -351,6 +351,9 @@ impl Painter {
                     What::Closed => format!("{who} leaves"),
                     What::Reset => format!("{who} resets the connection"),
                     What::Killed => format!("{} is killed", server(who)),
+                    What::Signalled(name) => {
+                        format!("{} is sent {name}", server(who))
+                    }
                     What::Typed(_) | What::EndedInput => {
                         format!("somebody types to {}", server(who))
                     }
@@ -567,6 +570,7 @@ fn happening(who: &str, what: &What, is_udp: bool) -> Event {
         What::Typed(text) => format!("is typed {text}"),
         What::EndedInput => "is typed Ctrl-D".to_owned(),
         What::Exited(status) => format!("exits: {status}"),
+        What::Signalled(name) => format!("is sent {name}"),
         What::Killed => "is killed by the checker".to_owned(),
         What::Connected { .. } if is_udp => "makes its socket".to_owned(),
         What::Connected { .. } => "connects".to_owned(),

@@ -200,6 +200,7 @@ impl Recorder {
                         | What::Killed
                         | What::Typed(_)
                         | What::EndedInput
+                        | What::Signalled(_)
                         | What::Note(_)
                         | What::Started(_)
                 ) {
