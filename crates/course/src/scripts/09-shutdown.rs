@@ -168,15 +168,26 @@ fn lets_go(c: &mut Check, mut idle: Peer) -> Result {
         .diagnose_if("dies-at-once", |_| was_killed(c))
 }
 
-/// Connects until it is refused: to close a listener takes a moment.
+/// Connects until it is refused: to close a listener takes a moment, and who
+/// comes in before that is thrown out.
 fn refuses(c: &Check) -> Result {
-    let refused = || {
+    let is_refused = || {
         c.connect("late")
             .is_err_and(|failure| *failure.fault == Fault::ConnectionRefused)
     };
-    c.lab()
-        .wait_until("a new client to be refused", refused)
-        .diagnose(TimedOut, "still-listens")
+    let mut stays = false;
+    let waited = c.lab().wait_until("be refused", || {
+        stays = c.connect("late").is_ok_and(|mut late| {
+            expect_gone(&mut late).is_err() && !is_refused()
+        });
+        stays || is_refused()
+    });
+    if !stays {
+        return Ok(waited?);
+    }
+    let fault = Fault::Unexpected("a connection that stays".to_owned());
+    let error = c.error("late", "be refused", fault);
+    Err(error.certainly("still-listens"))
 }
 
 fn finish(c: &mut Check, begun: [Begun; 2]) -> Result {
