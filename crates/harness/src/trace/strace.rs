@@ -259,6 +259,9 @@ impl Call {
             .any(|kind| self.behind().starts_with(kind));
         match self.name.as_str() {
             "getsockname" | "getpeername" | "socketpair" => false,
+            // How a `connect` with a timeout waits: the time that is left for
+            // it differs from run to run.
+            "poll" if self.arg(0).contains("events=POLLOUT}") => false,
             "socket" => self.makes_a_socket(),
             "close" | "read" | "write" | "readv" | "writev" => {
                 ["TCP", "UDP", "socket:"]
