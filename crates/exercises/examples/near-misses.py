@@ -928,10 +928,10 @@ PROGRAMS = {
     "says-ipv6-always": lambda: who(
         line=lambda ip, conn: told(ip, conn).replace("IPv4", "IPv6")
     ),
-    "without-a-newline": lambda: who(
+    "who-without-a-newline": lambda: who(
         line=lambda ip, conn: told(ip, conn).strip()
     ),
-    "one-client-only": lambda: who(clients=1),
+    "who-one-client-only": lambda: who(clients=1),
     "leaves-with-143": lambda: finish(lambda: os._exit(143)),
     "leaves-by-the-signal": lambda: finish(leave_by_the_signal),
     "leaves-with-1": lambda: finish(lambda: os._exit(1)),
