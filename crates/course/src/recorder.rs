@@ -26,6 +26,8 @@ const MOMENTS: Duration = Duration::from_secs(3);
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 /// So much of a check is kept.
 const KEPT: usize = 4096;
+/// The program that the checker tries something on, once a step has failed.
+const TRIAL: &str = "trial";
 /// The names of strace's files.
 pub(crate) const FILES: &str = "calls";
 /// The addresses of the book's figures; the first client has the next port.
@@ -51,6 +53,7 @@ pub(crate) struct Log {
     /// The program's address and its clients', and what a book calls them.
     addresses: Vec<(String, String)>,
     clients: u16,
+    is_over: bool,
     waited: Duration,
     /// The process of each thread.
     pub(crate) processes: BTreeMap<u32, u32>,
@@ -152,6 +155,15 @@ impl Recorder {
     /// Some events are told before they happen, some after: in each case what
     /// was before has come to rest when the next thing begins.
     fn see(&self, moment: Moment<'_>) {
+        // What the checker tries afterwards, to be sure, is another story.
+        if let Moment::Event(event) = moment
+            && event.who == TRIAL
+        {
+            self.lock().is_over = true;
+        }
+        if self.lock().is_over {
+            return;
+        }
         match moment {
             Moment::Chapter(name) => {
                 self.rest();
