@@ -186,7 +186,7 @@ const APPETIZERS: [(&str, &str); 6] = [
     ("03-threaded", "one-at-a-time"),
     ("04-thread-pool", "thread-per-client"),
     ("05-udp", "empty-datagram-is-eof"),
-    ("06-socketserver", "shutdown-deadlocks"),
+    ("06-socketserver", "one-request-only"),
 ];
 
 /// The figures of the exercises' pages, recorded now: their files, and their
