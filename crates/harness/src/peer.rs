@@ -401,8 +401,8 @@ impl Peer {
         loop {
             let left = time_left(until, self.lab.timeout)?;
             self.stream.set_read_timeout(Some(left))?;
-            #[cfg(target_os = "linux")]
             if self.lab.quick_acks {
+                #[cfg(target_os = "linux")]
                 SockRef::from(&*self.stream).set_tcp_quickack(true)?;
             }
             match (&*self.stream).read(&mut buffer) {
