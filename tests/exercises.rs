@@ -644,7 +644,13 @@ fn a_near_miss_does_not_get_the_name_of_another_mistake() {
     let wrong = side_by_side(AT_ONCE, NEAR_MISSES, |(number, name, wanted)| {
         let exercise = find(number).unwrap();
         let timeout = Duration::from_secs(2);
-        let report = check(&exercise, &target(name), options(7, timeout));
+        let check = || check(&exercise, &target(name), options(7, timeout));
+        let mut report = check();
+        // On a busy machine one that ends too early may end late. A pass
+        // proves little, and another one more; a wrong name is never right.
+        if report.diagnosis.is_none() {
+            report = check();
+        }
         let failed = report.diagnosis.is_some();
         let right = failed && id(&report).unwrap_or("") == *wanted;
         let text = format!("{name}: {}", shown(&exercise, &report));
