@@ -1,8 +1,8 @@
 //! Lesson 01's server, which IPv6 and IPv4 clients can reach by one listener.
 //!
 //! Run:
-//!   terminal 1: cargo run -p lesson-08-dual-stack -- '[::]:9006'
-//!   terminal 2: cargo run --bin dual-client
+//!   terminal 1: `cargo run -p lesson-08-dual-stack -- '[::]:9006'`
+//!   terminal 2: `cargo run --bin dual-client`
 //! Look for: clients come to `[::1]:9006` and to `127.0.0.1:9006`, and each is
 //!   shown with its own address.
 //! Limits:

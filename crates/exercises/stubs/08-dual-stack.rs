@@ -9,9 +9,9 @@
 //! Who has come by IPv4 is told so, and gets the address as IPv4 writes it.
 //! The program listens where it is told, and nowhere else:
 //!
-//!   "127.0.0.1:9006"   at this address only
-//!   "[::]:9006"        at all addresses, of IPv6 and of IPv4
-//!   "localhost:9006"   at the first address of this name that works
+//!   `127.0.0.1:9006`   at this address only
+//!   `[::]:9006`        at all addresses, of IPv6 and of IPv4
+//!   `localhost:9006`   at the first address of this name that works
 //!
 //! Your part: the places marked `todo!`. Change anything you like in this
 //! file; keep the first line that the program prints.

@@ -1,8 +1,8 @@
 //! Lesson 01's client, which tries every address that a name has.
 //!
 //! Run:
-//!   terminal 1: cargo run -p lesson-08-dual-stack
-//!   terminal 2: cargo run --bin dual-client -- '[::1]:9006' 127.0.0.1:9006
+//!   terminal 1: `cargo run -p lesson-08-dual-stack`
+//!   terminal 2: `cargo run --bin dual-client -- '[::1]:9006' 127.0.0.1:9006`
 //! Look for: nobody listens at the first address. The client says so, and
 //!   reaches the server at the second.
 //! Limits:
