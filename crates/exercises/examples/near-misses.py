@@ -614,11 +614,12 @@ def adds(wait, said="shutting down", flush=True):
 
     in_thread(accept)
     sys.stdin.read()
+    # First, so that no client that the checker lets come now is the last one.
+    server.shutdown(socket.SHUT_RDWR)
+    server.close()
     # Buffered, whatever the environment says of standard output.
     out = open(1, "w", closefd=False)
     print(said, flush=flush, file=out)
-    server.shutdown(socket.SHUT_RDWR)
-    server.close()
     wait(threads)
 
 
