@@ -116,3 +116,32 @@ fn an_empty_reply_leaves_both_waiting() -> Result {
     assert!(a.has_nothing()?);
     Ok(())
 }
+
+/// Whoever talks gets no answer, and whoever waits is reset.
+#[test]
+#[cfg(target_os = "linux")]
+#[ignore = "needs python3"]
+fn ctrl_c_ends_it_in_the_middle_of_everything() -> Result {
+    let lab = Lab::new();
+    let script = root().join("docs/tutorial/server.py");
+    let mut command = harness::takes_ctrl_c(Path::new("python3"));
+    command.arg("-u").arg(script).arg("0");
+    let mut tutorial = lab.start_command("tutorial", command)?;
+    let addr = tutorial.wait_until_listening()?;
+    let mut a = lab.connect("a", addr)?;
+    a.send("hello")?;
+    tutorial.expect("received: hello\nreply> ")?;
+    let mut b = lab.connect("b", addr)?;
+    b.send("is anybody there?")?;
+    // Python would not see a signal that comes between its prompt and its read.
+    lab.wait_until("it waits for the operator", || {
+        harness::tasks::blocked_in(tutorial.id())
+            .is_some_and(|(call, _)| call == "read")
+    })?;
+    tutorial.interrupt();
+    a.expect_end()?;
+    b.expect_reset()?;
+    tutorial.expect_error("KeyboardInterrupt")?;
+    assert_ne!(tutorial.exit()?.code(), Some(0));
+    Ok(())
+}
