@@ -24,14 +24,24 @@
 use std::env;
 use std::io;
 use std::net::{TcpListener, TcpStream};
+use std::thread;
+use std::time::Duration;
+
+/// Without a pause a failing `accept` would be tried at full speed.
+const PAUSE: Duration = Duration::from_millis(100);
 
 fn main() -> io::Result<()> {
     let addr = env::args().nth(1).unwrap_or("127.0.0.1:9006".to_owned());
     let listener = listen(&addr)?;
     println!("listening on {}", listener.local_addr()?);
     for stream in listener.incoming() {
-        if let Err(error) = tell(stream?) {
-            eprintln!("{error}");
+        match stream.map(tell) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => eprintln!("{error}"),
+            Err(error) => {
+                eprintln!("cannot accept a client: {error}");
+                thread::sleep(PAUSE);
+            }
         }
     }
     Ok(())

@@ -170,29 +170,38 @@ impl Peer {
         });
         received.map_err(|failure| match *failure.fault {
             Fault::WrongByte { .. } => failure.with_got(self.rest_of_line()),
+            _ => self.with_part(failure),
+        })
+    }
+
+    /// The failure, with a copy of the part that has come, if one has.
+    fn with_part(&self, failure: Failure) -> Failure {
+        match *failure.fault {
             Fault::TimedOut(_) | Fault::UnexpectedEof { .. }
                 if !self.unread.is_empty() =>
             {
                 failure.with_got(self.unread.clone())
             }
             _ => failure,
-        })
+        }
     }
 
-    /// Receives the next line, without its newline.
+    /// Receives the next line, without its newline. If only a part comes, the
+    /// failure has a copy of it.
     ///
     /// # Errors
     /// [`Fault::UnexpectedEof`], [`Fault::ConnectionReset`], or
     /// [`Fault::TimedOut`].
     pub fn line(&mut self) -> Result<String> {
         let step = || "receive a line".to_owned();
-        self.receive_until(step, |unread, _| {
+        let line = self.receive_until(step, |unread, _| {
             let Some(at) = unread.iter().position(|&b| b == b'\n') else {
                 return Ok(None);
             };
             let line: Vec<u8> = unread.drain(..=at).collect();
             Ok(Some(String::from_utf8_lossy(&line[..at]).into_owned()))
-        })
+        });
+        line.map_err(|failure| self.with_part(failure))
     }
 
     /// Receives what comes next, at least one byte.

@@ -5,15 +5,17 @@ use std::net::{
     IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket,
 };
 
-use harness::{Failure, Fault};
+use harness::{Failure, Fault, Peer, quote};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::check::Check;
-use crate::diagnosis::Symptom::{Exited, Refused};
+use crate::check::{Check, Rude};
+use crate::diagnosis::Symptom::{Exited, Refused, TimedOut};
 use crate::diagnosis::{Diagnose, Result, StepError};
 
 const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
+/// How often something is tried that a lucky moment may hide.
+const AGAIN: usize = 3;
 /// For examples: nothing is sent to them. (RFC 5737, RFC 3849)
 const ELSEWHERE: [(&str, &str); 2] = [
     ("0.0.0.0:0", "198.51.100.1:9"),
@@ -23,7 +25,7 @@ const ELSEWHERE: [(&str, &str); 2] = [
 pub(crate) fn check(c: &mut Check) -> Result {
     c.begin()?;
     c.step("a client is told who it is, at the given address only");
-    is_told(c, c.addr(), "near")?;
+    first_client(c)?;
     is_told(c, c.addr(), "near")?;
     if c.is_ours() {
         let served = served_elsewhere(c);
@@ -39,6 +41,15 @@ pub(crate) fn check(c: &mut Check) -> Result {
             return Err(c
                 .error("client", "be refused at another address", fault)
                 .certainly("listens-everywhere"));
+        }
+    }
+
+    c.step("a client that resets its connection ends only itself");
+    for how in [Rude::ResetsAtOnce, Rude::ReadsNothing] {
+        for _ in 0..AGAIN {
+            let rude = |c: &mut Check| c.rude(how, "", "hello\n", "");
+            let good = |c: &mut Check| is_told(c, c.addr(), "near");
+            c.survives(good, rude)?;
         }
     }
 
@@ -114,15 +125,56 @@ fn line(ip: IpAddr, distance: &str) -> String {
     format!("{family} {ip} {distance}")
 }
 
+/// As [`is_told`], at the program's own address, where one more is known.
+fn first_client(c: &mut Check) -> Result {
+    let from = other_loopback(c, c.addr());
+    let mut client = connected(c, from, c.addr())?;
+    let line = |client: &mut Peer| client.line().map(drop);
+    let says = |client: &mut Peer| {
+        client.send("hello\n").is_ok() && client.half_close().is_ok()
+    };
+    learns(c, &mut client, "near")
+        .diagnose_if_cured("waits-for-the-client", |error| {
+            error.is(TimedOut) && c.is_cured(&mut client, line, says)
+        })
+        .diagnose_if("near-is-one-address", |error| {
+            let far = from.map(|ip| self::line(ip, "far"));
+            far.is_some_and(|far| words(error) == words_of(&far))
+                && connected(c, Some(V4), c.addr()).is_ok_and(|mut usual| {
+                    learns(c, &mut usual, "near").is_ok()
+                })
+        })?;
+    client
+        .expect_end()
+        .diagnose_if_cured("waits-for-the-client", |error| {
+            error.is(TimedOut)
+                && c.is_cured(&mut client, Peer::expect_end, says)
+        })
+        .diagnose_if("keeps-the-connection", |error| {
+            // Who is merely busy, or late, tells nobody else meanwhile.
+            error.is(TimedOut)
+                && client
+                    .expect_end()
+                    .is_err_and(|e| StepError::from(e).is(TimedOut))
+                && connected(c, None, c.addr()).is_ok_and(|mut next| {
+                    learns(c, &mut next, "near").is_ok()
+                })
+        })
+}
+
 /// A client of `to` learns its own address, in whichever form, and that it is
-/// as far as this.
+/// as far as this; and then the connection is closed.
 fn is_told(c: &mut Check, to: SocketAddr, distance: &str) -> Result {
-    let stream = connect(c, to).map_err(|error| {
-        c.error("client", format!("connect to {to}"), error.into())
-    })?;
-    let mut client = c.lab().adopt("client", stream)?;
+    let from = other_loopback(c, to);
+    let mut client = connected(c, from, to)?;
+    learns(c, &mut client, distance)?;
+    Ok(client.expect_end()?)
+}
+
+fn learns(c: &Check, client: &mut Peer, distance: &str) -> Result {
     let right = line(client.local_addr()?.ip(), distance);
-    let wanted = format!("receive {right:?}");
+    let wanted = quote(format!("{right}\n").as_bytes());
+    let wanted = format!("receive {wanted}");
     let told = client.line().map_err(|failure| Failure {
         wanted: wanted.clone(),
         ..failure
@@ -132,26 +184,38 @@ fn is_told(c: &mut Check, to: SocketAddr, distance: &str) -> Result {
     let in_short = ip
         .parse::<IpAddr>()
         .map(|ip| format!("{family} {ip} {far}"));
-    if in_short.as_ref() != Ok(&right) {
-        let fault = Fault::Unexpected(format!("{told:?}"));
-        let failure = c.lab().failure("client", wanted, fault);
-        return Err(failure.with_got(told.into()).into());
+    if in_short.as_ref() == Ok(&right) {
+        return Ok(());
     }
-    Ok(client.expect_end()?)
+    let fault = Fault::Unexpected(format!("{told:?}"));
+    let failure = c.lab().failure("client", wanted, fault);
+    Err(failure.with_got(told.into()).into())
 }
 
-/// Over IPv4's loopback from an address that no program has written into it,
-/// where the system has so many.
-fn connect(c: &mut Check, to: SocketAddr) -> io::Result<TcpStream> {
-    let domain = Domain::for_address(to);
-    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
-    if cfg!(target_os = "linux") && to.is_ipv4() && to.ip().is_loopback() {
+/// An address that no program has written into it, for a client over IPv4's
+/// loopback, where the system has so many.
+fn other_loopback(c: &mut Check, to: SocketAddr) -> Option<IpAddr> {
+    let has = cfg!(target_os = "linux") && to.is_ipv4();
+    (has && to.ip().is_loopback()).then(|| {
         let part = c.rng().u8(2..=250);
-        let ip = Ipv4Addr::new(127, part, part / 2, part);
-        socket.bind(&SocketAddr::from((ip, 0)).into())?;
-    }
-    socket.connect_timeout(&to.into(), c.lab().timeout())?;
-    Ok(socket.into())
+        Ipv4Addr::new(127, part, part / 2, part).into()
+    })
+}
+
+fn connected(c: &Check, from: Option<IpAddr>, to: SocketAddr) -> Result<Peer> {
+    let stream = || {
+        let domain = Domain::for_address(to);
+        let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+        if let Some(ip) = from {
+            socket.bind(&SocketAddr::new(ip, 0).into())?;
+        }
+        socket.connect_timeout(&to.into(), c.lab().timeout())?;
+        Ok(TcpStream::from(socket))
+    };
+    let stream = stream().map_err(|error: io::Error| {
+        c.error("client", format!("connect to {to}"), error.into())
+    })?;
+    Ok(c.lab().adopt("client", stream)?)
 }
 
 /// Another address of this machine at which a client is told who it is.

@@ -5,12 +5,18 @@
 
 use harness::{Fault, Peer, Program, proc};
 
-use crate::check::{Check, expect_gone};
-use crate::diagnosis::Symptom::{Closed, Exited, TimedOut};
+use crate::check::{Check, Rude, expect_gone};
+use crate::diagnosis::Symptom::{Closed, Exited, TimedOut, Wrong};
 use crate::diagnosis::{Diagnose, Result};
 
 /// 128 and the number of the signal: a JVM leaves so when its hooks have run.
 const ENDED_BY_SIGNAL: [i32; 2] = [128 + 2, 128 + 15];
+
+/// What is no number, each in its own way: no digit, digits and more, two of
+/// them.
+const WRONG: [&str; 3] = ["two", "12x", "1 2"];
+
+const ONE_READ: &str = "one-read-one-line";
 
 /// How a program is told to end.
 type Tell = fn(&mut Program);
@@ -29,14 +35,59 @@ pub(crate) fn check(c: &mut Check) -> Result {
     let mut b = c.connect("b")?;
     let (lines, first) = sum(c);
     a.send(lines)?;
-    a.expect(format!("{first}\n"))?;
-    asks(c, &mut b)?;
+    a.expect(format!("{first}\n"))
+        .diagnose_if(ONE_READ, |_| asks_line_by_line(c).is_ok())?;
+    let (lines, other) = sum(c);
+    b.send(lines)?;
+    let wait = |b: &mut Peer| b.expect(format!("{other}\n"));
+    wait(&mut b).diagnose_if_cured("one-at-a-time", |error| {
+        let hang_up = |_: &mut Peer| a.half_close().is_ok();
+        error.is(TimedOut) && c.is_cured(&mut b, wait, hang_up)
+    })?;
     let (lines, second) = sum(c);
     a.send(lines)?;
     a.expect(format!("{second}\n")).diagnose_answer(
         format!("{}\n", first + second),
         "keeps-the-last-sum",
     )?;
+
+    c.step("lines that come in pieces, and at once, are one line each");
+    asks_in_pieces(c, &mut a).diagnose_if(ONE_READ, |error| {
+        // Whole sums are answered, and these again are not.
+        let again = |c: &mut Check| -> Result<bool> {
+            let mut other = c.connect("other")?;
+            asks(c, &mut other)?;
+            asks(c, &mut other)?;
+            Ok(asks_in_pieces(c, &mut other).is_err_and(|e| e.is(Closed)))
+        };
+        error.is(Closed) && again(c).is_ok_and(|is_closed| is_closed)
+    })?;
+
+    c.step("a wrong line ends only its own connection");
+    for wrong in WRONG {
+        let rude = |c: &mut Check| {
+            let mut bad = c.connect("bad")?;
+            bad.send(format!("1\n{wrong}\n"))?;
+            expect_gone(&mut bad).diagnose_if("answers-wrong-lines", |error| {
+                error.is(Wrong)
+                    || bad.send("\n").is_ok() && bad.receive().is_ok()
+            })
+        };
+        c.survives(|c| asks(c, &mut c.connect("next")?), rude)?;
+    }
+
+    c.step("a client that resets its connection ends only itself");
+    for how in Rude::ALL {
+        let rude = |c: &mut Check| c.rude(how, "", "1\n2\n\n", "3\n");
+        let good = |c: &mut Check| {
+            let mut next = c.connect("next")?;
+            asks(c, &mut next)?;
+            next.half_close()?;
+            Ok(next.expect_end()?)
+        };
+        c.survives(good, rude)?;
+    }
+    asks(c, &mut a)?;
 
     let steps = [
         "told to end while nobody is there, it ends with code 0",
@@ -90,7 +141,9 @@ pub(crate) fn check(c: &mut Check) -> Result {
     lets_go(c, idle)?;
     tell(c, TERMINATE);
     if let Some(program) = c.program() {
-        program.exit().diagnose(TimedOut, "second-time-ignored")?;
+        program
+            .exit()
+            .diagnose_if("second-time-ignored", |_| program.exit().is_err())?;
     }
     c.nothing_is_left()?;
     c.kill()
@@ -123,49 +176,52 @@ struct Begun {
     sum: i64,
 }
 
-/// Starts the program anew, for an idle client, one that has sent a number and
-/// a half, and one that has sent half a number.
-fn begin(c: &mut Check) -> Result<(Peer, [Begun; 2])> {
+/// Starts the program anew, for two idle clients, one that has sent a number
+/// and a half, and one whose half number came with the sum before it.
+fn begin(c: &mut Check) -> Result<([Peer; 2], [Begun; 2])> {
     c.start_anew()?;
     // Connected first, so it is served when the others are.
     let idle = c.connect("idle")?;
+    let mut answered = c.connect("answered")?;
+    asks(c, &mut answered)?;
+    let mut begun = c.connect("begun")?;
+    asks(c, &mut begun)?;
     let first = c.rng().i64(1..=999);
-    let begun = [
-        begin_sum(c, "begun", &format!("{first}\n"), first)?,
-        begin_sum(c, "half", "", 0)?,
-    ];
-    Ok((idle, begun))
+    let (begins, begun) = begin_sum(c, begun, first);
+    begun.client.send(format!("{first}\n{begins}"))?;
+    wait_until_read(c, &begun.client)?;
+
+    let (lines, before) = sum(c);
+    let half = c.connect("half")?;
+    let (begins, mut half) = begin_sum(c, half, 0);
+    half.client.send(lines + &begins)?;
+    half.client.expect(format!("{before}\n"))?;
+    Ok(([idle, answered], [begun, half]))
 }
 
-fn begin_sum(
-    c: &mut Check,
-    name: &str,
-    before: &str,
-    first: i64,
-) -> Result<Begun> {
-    let mut client = c.connect(name)?;
-    asks(c, &mut client)?;
+/// Half a number, for a client to send, and what is then begun.
+fn begin_sum(c: &mut Check, client: Peer, first: i64) -> (String, Begun) {
     let number = c.rng().i64(10..=99);
-    let text = number.to_string();
-    let (half, rest) = text.split_at(1);
-    client.send(format!("{before}{half}"))?;
-    let (local, addr) = (client.local_addr()?, c.addr());
-    // Where the system tells: has the program received it?
-    c.lab().wait_until("the program to read it", || {
-        proc::queues(addr, local).is_none_or(|[unread, ..]| unread == 0)
-    })?;
-    Ok(Begun {
+    let begun = Begun {
         client,
-        rest: format!("{rest}\n\n"),
+        rest: format!("{}\n\n", number % 10),
         sum: first + number,
-    })
+    };
+    ((number / 10).to_string(), begun)
 }
 
 /// A client that sees the end leaves: some programs wait for that.
-fn lets_go(c: &mut Check, mut idle: Peer) -> Result {
-    expect_gone(&mut idle)
-        .diagnose(TimedOut, "waits-for-the-idle")
-        .diagnose_if("dies-at-once", |_| was_killed(c))
+fn lets_go(c: &mut Check, [mut idle, mut answered]: [Peer; 2]) -> Result {
+    let mut stays = |client: &mut Peer, id| {
+        expect_gone(client)
+            .diagnose_if(id, |error| {
+                // Not late.
+                error.is(TimedOut) && expect_gone(client).is_err()
+            })
+            .diagnose_if("dies-at-once", |_| was_killed(c))
+    };
+    stays(&mut idle, "waits-for-the-idle")?;
+    stays(&mut answered, "stays-after-the-answer")
 }
 
 /// Connects until it is refused: to close a listener takes a moment, and who
@@ -202,7 +258,9 @@ fn finish(c: &mut Check, begun: [Begun; 2]) -> Result {
             .diagnose_if("dies-at-once", |_| was_killed(c))
             .diagnose(Exited, "cuts-off-a-request")
             .diagnose(Closed, "cuts-off-a-request")?;
-        expect_gone(&mut a).diagnose(TimedOut, "stays-after-the-answer")?;
+        expect_gone(&mut a).diagnose_if("stays-after-the-answer", |error| {
+            error.is(TimedOut) && expect_gone(&mut a).is_err()
+        })?;
     }
     ends(c)
 }
@@ -216,10 +274,51 @@ fn was_killed(c: &mut Check) -> bool {
     program.exit().is_ok_and(|status| status.code().is_none())
 }
 
-fn asks(c: &mut Check, client: &mut Peer) -> harness::Result {
+fn asks(c: &mut Check, client: &mut Peer) -> Result {
     let (lines, sum) = sum(c);
     client.send(lines)?;
-    client.expect(format!("{sum}\n"))
+    Ok(client.expect(format!("{sum}\n"))?)
+}
+
+/// Asks with one line after the other: sends the next one when the program has
+/// received the one before, where the system tells.
+fn asks_line_by_line(c: &mut Check) -> Result {
+    let mut client = c.connect("other")?;
+    let (lines, sum) = sum(c);
+    for line in lines.split_inclusive('\n') {
+        client.send(line)?;
+        wait_until_read(c, &client)?;
+    }
+    Ok(client.expect(format!("{sum}\n"))?)
+}
+
+fn wait_until_read(c: &Check, client: &Peer) -> Result {
+    let (local, addr) = (client.local_addr()?, c.addr());
+    Ok(c.lab().wait_until("the program to read it", || {
+        proc::queues(addr, local).is_none_or(|[unread, ..]| unread == 0)
+    })?)
+}
+
+/// Sends a sum with the beginning of the next one behind it: when the first is
+/// answered, the beginning has been read.
+fn asks_in_pieces(c: &mut Check, client: &mut Peer) -> Result {
+    let (lines, first) = sum(c);
+    let [cut, whole] = [c.rng().i64(10..=99), c.rng().i64(10..=99)];
+    let (half, rest) = (cut / 10, cut % 10);
+    client.send(format!("{lines}{half}"))?;
+    client
+        .expect(format!("{first}\n"))
+        .diagnose_answer(format!("{}\n", first + half), ONE_READ)?;
+    client.send(format!("{rest}\n{whole}\n\n"))?;
+    client
+        .expect(format!("{}\n", cut + whole))
+        .diagnose_answer(format!("{}\n", half + rest + whole), ONE_READ)
+        .diagnose_if(ONE_READ, |error| {
+            let alone = format!("{half}\n");
+            error
+                .got()
+                .is_some_and(|got| got.starts_with(alone.as_bytes()))
+        })
 }
 
 /// The lines of a sum, and its answer.
