@@ -27,7 +27,7 @@ use harness::{
 };
 
 use Answers::{Datagrams, Echo, Lines, Typed};
-use NonReader::{DoesNotMatter, Freezes, KeepsThread, TimesOut};
+use NonReader::{CostsNobody, DoesNotMatter, Freezes, KeepsThread, TimesOut};
 
 /// How a server answers what it received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +104,8 @@ impl Answers {
 enum NonReader {
     /// It keeps its own thread, and nobody else waits.
     KeepsThread,
+    /// It has no thread of its own, and nobody else waits.
+    CostsNobody,
     /// It is sent away, if the server is started with this behind its address.
     TimesOut(&'static [&'static str]),
     /// It keeps its place. When all places are taken, everybody waits.
@@ -122,6 +124,9 @@ struct Server {
     /// How many clients it serves at once.
     at_once: usize,
     non_reader: NonReader,
+    /// The system call in which it waits for a client.
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+    waits_in: &'static str,
     /// The system calls of a request. Those with which threads wait for each
     /// other (`futex`) are left out: they depend on who comes first.
     #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
@@ -151,6 +156,7 @@ const SERVERS: &[Server] = &[
     },
     typed("08-dual-stack", &[]),
     echo("09-shutdown", &[], MANY, KeepsThread),
+    event_loop("10-event-loop"),
 ];
 
 const fn typed(lesson: &'static str, args: &'static [&'static str]) -> Server {
@@ -160,6 +166,7 @@ const fn typed(lesson: &'static str, args: &'static [&'static str]) -> Server {
         answers: Typed,
         at_once: 1,
         non_reader: DoesNotMatter,
+        waits_in: "accept4",
         calls: &[("read", 1), ("recvfrom", 1), ("sendto", 1), ("write", 2)],
     }
 }
@@ -179,6 +186,15 @@ const fn echo(
     }
 }
 
+const fn event_loop(lesson: &'static str) -> Server {
+    Server {
+        waits_in: EPOLL_WAIT,
+        // The second `recvfrom` says that there is no more.
+        calls: &[(EPOLL_WAIT, 1), ("recvfrom", 2), ("sendto", 1)],
+        ..echo(lesson, &[], MANY, CostsNobody)
+    }
+}
+
 const fn datagrams(
     lesson: &'static str,
     args: &'static [&'static str],
@@ -189,6 +205,12 @@ const fn datagrams(
     }
 }
 
+/// The architectures with the newer table of calls have the other one only.
+const EPOLL_WAIT: &str = if cfg!(target_arch = "x86_64") {
+    "epoll_wait"
+} else {
+    "epoll_pwait"
+};
 const CHUNK_SIZES: [usize; 7] = [1, 2, 3, 5, 1024, 4096, 8192];
 const MIB: usize = 1 << 20;
 /// More than the kernel keeps for both directions of a connection together
@@ -354,9 +376,9 @@ impl Running<'_> {
 
     /// Waits until its main thread waits for a client.
     fn waits_for_a_client(&self) -> Result {
-        self.lab.wait_until("the server waits in accept", || {
+        self.lab.wait_until("the server waits for a client", || {
             harness::tasks::blocked_in(self.program.id())
-                .is_some_and(|(call, _)| call == "accept4")
+                .is_some_and(|(call, _)| call == self.server.waits_in)
         })
     }
 
@@ -953,6 +975,55 @@ fn a_client_that_never_reads_keeps_its_own_thread_only() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn clients_that_never_read_cost_nobody_anything() {
+    each(
+        |server| matches!(server.non_reader, CostsNobody),
+        |server| {
+            let mut running = server.start()?;
+            let lab = running.lab.clone().with_timeout(PATIENCE);
+            let request = server.answers.request(TOO_MUCH);
+            let mut deaf = Vec::new();
+            for _ in 0..4 {
+                let peer = lab.connect("deaf", running.addr)?;
+                let local = peer.local_addr()?;
+                let sending =
+                    peer.send_in_background(request.clone(), 64 << 10);
+                deaf.push((peer, local, sending));
+            }
+            let mut good = running.connect("good")?;
+            let mut used = running.cpu_time();
+            running.lab.wait_until("all queues full, and still", || {
+                deaf.iter().all(|&(_, local, _)| {
+                    proc::is_stuck(local, running.addr, || {
+                        let before = running.cpu_time();
+                        let mut served = (0..300)
+                            .map(|_| server.answers.once_more(&mut good));
+                        let all = served.all(|answer| answer.is_ok());
+                        used = running.cpu_time() - before;
+                        all
+                    })
+                })
+            })?;
+            let limit = Duration::from_millis(300);
+            assert!(used < limit, "{used:?} for 300 round trips");
+            assert_eq!(running.at_rest()?.0, 1, "threads");
+            // They were only let wait: when they read, nothing is lost.
+            for (mut peer, local, sending) in deaf {
+                peer.expect(server.answers.to(&request))?;
+                joined(sending)?;
+                peer.half_close()?;
+                peer.expect_end()?;
+                let count = server.answers.count(&request);
+                let closed = format!("closed the connection after {count}");
+                running.program.expect(&format!("{local} {closed}\n"))?;
+            }
+            running.serves()
+        },
+    );
+}
+
+#[test]
 fn clients_that_never_read_are_sent_away_by_a_timeout() {
     each(
         |server| matches!(server.non_reader, TimesOut(_)),
@@ -1041,9 +1112,11 @@ fn a_failing_accept_is_said_and_tried_again_after_a_pause() {
     each(Server::is_tcp, |server| {
         let mut running = server.start()?;
         running.waits_for_a_client()?;
-        // Linux has reserved the first client's descriptor by then.
         running.leave_descriptors(0);
-        running.serves_one()?;
+        if server.waits_in == "accept4" {
+            // Linux has reserved the first client's descriptor by then.
+            running.serves_one()?;
+        }
         let mut a = running.connect("a")?;
         a.send("hello\n")?;
         running.pauses_between_attempts()?;
@@ -1136,8 +1209,11 @@ fn a_request_is_the_system_calls_of_the_table() {
             } else {
                 let mut a = running.connect("a")?;
                 for _ in 0..requests {
+                    // An event loop looks for more when it has answered.
+                    running.at_rest()?;
                     running.is_answered(&mut a)?;
                 }
+                running.at_rest()?;
                 a.half_close()?;
                 a.expect_end()?;
                 running.program.expect_error(" closed the connection")?;
@@ -1149,6 +1225,7 @@ fn a_request_is_the_system_calls_of_the_table() {
                 Datagrams => [("recvfrom", requests + 1), ("sendto", requests)],
                 Typed | Echo | Lines => [("accept4", 2), ("sendto", requests)],
             };
+            running.at_rest()?;
             running.lab.wait_until("the server waits again", || {
                 let counts = strace::counts(&running.program.stderr());
                 wanted
@@ -1181,22 +1258,34 @@ fn a_failing_accept_or_receive_is_tried_again_whatever_the_error() {
         };
         for error in ["ECONNABORTED", "EPERM", "ENOMEM"] {
             let fail = format!("inject={call}:error={error}:when=1..2");
-            let trace = format!("trace={call},clock_nanosleep");
+            let trace = format!("trace={call},clock_nanosleep,{EPOLL_WAIT}");
             let options = ["-e", &trace, "-e", &fail];
             let mut running = server.start_traced(&options)?;
             running.serves()?;
-            let pause = "clock_nanosleep";
-            let wanted = [call, pause, call, pause, call];
+            let wanted = [call, "pause", call, "pause", call];
             let mut made = Vec::new();
             running.lab.wait_until("two pauses", || {
-                made = strace::calls(&running.program.stderr());
+                let calls = strace::calls(&running.program.stderr());
+                made = calls.iter().filter_map(attempt_or_pause).collect();
                 made.len() >= wanted.len()
             })?;
-            let names = made.iter().map(|call| call.name.as_str());
-            assert_eq!(names.take(5).collect::<Vec<_>>(), wanted);
+            assert_eq!(made[..5], wanted);
             let said = running.complaints().matches("trying again").count();
             assert_eq!(said, 2, "{}", running.complaints());
         }
         Ok(())
     });
+}
+
+/// An event loop pauses by a wait for events that ends after a time.
+#[cfg(target_os = "linux")]
+fn attempt_or_pause(call: &strace::Call) -> Option<&'static str> {
+    let waits = call.name == EPOLL_WAIT;
+    let has_timeout = call.args.get(3).is_some_and(|time| time != "-1");
+    match call.name.as_str() {
+        "accept4" => Some("accept4"),
+        "recvfrom" => Some("recvfrom"),
+        "clock_nanosleep" => Some("pause"),
+        _ => (waits && has_timeout).then_some("pause"),
+    }
 }

@@ -16,7 +16,7 @@ const HEADER: [&str; 6] = [
     "//! Test: ",
 ];
 /// What a learner's `cargo run` may have to build, and nothing else.
-const LESSON_DEPENDENCIES: [&str; 3] = ["anyhow", "ctrlc", "socket2"];
+const LESSON_DEPENDENCIES: [&str; 4] = ["anyhow", "ctrlc", "mio", "socket2"];
 const WORKSPACE_KEYS: [&str; 5] =
     ["version", "edition", "rust-version", "license", "publish"];
 
@@ -305,6 +305,8 @@ const OPERATOR_8: &str = "08-dual-stack/src/main.rs";
 const DUAL_CLIENT: &str = "08-dual-stack/src/bin/dual-client.rs";
 const SHUTDOWN: &str = "09-shutdown/src/main.rs";
 const SHUTDOWN_MODULE: &str = "09-shutdown/src/shutdown.rs";
+const EVENT_LOOP: &str = "10-event-loop/src/main.rs";
+const EVENT_LOOP_CLIENT: &str = "10-event-loop/src/client.rs";
 
 /// What stands in several programs because each stands alone: the beginning
 /// of its first line, and the programs.
@@ -323,6 +325,7 @@ const COPIES: [(&str, &[&str]); 14] = [
             FRAMING,
             LINE_CLIENT,
             SHUTDOWN,
+            EVENT_LOOP,
         ],
     ),
     (
@@ -337,6 +340,7 @@ const COPIES: [(&str, &[&str]); 14] = [
             SOCKETSERVER,
             FRAMING,
             SHUTDOWN,
+            EVENT_LOOP,
         ],
     ),
     (
@@ -351,6 +355,7 @@ const COPIES: [(&str, &[&str]); 14] = [
             SOCKETSERVER,
             FRAMING,
             SHUTDOWN,
+            EVENT_LOOP_CLIENT,
         ],
     ),
     (
@@ -363,6 +368,7 @@ const COPIES: [(&str, &[&str]); 14] = [
             POOL,
             FRAMING,
             SHUTDOWN_MODULE,
+            EVENT_LOOP,
         ],
     ),
     (

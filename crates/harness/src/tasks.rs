@@ -84,7 +84,7 @@ fn owned_port(line: &str, inodes: &[String]) -> Option<u16> {
 
 /// The numbers of the system calls in which the course's programs block.
 #[cfg(target_arch = "x86_64")]
-const CALLS: [(u32, &str); 9] = [
+const CALLS: [(u32, &str); 10] = [
     (0, "read"),
     (7, "poll"),
     (42, "connect"),
@@ -93,11 +93,13 @@ const CALLS: [(u32, &str); 9] = [
     (61, "wait4"),
     (202, "futex"),
     (230, "clock_nanosleep"),
+    (232, "epoll_wait"),
     (288, "accept4"),
 ];
 /// The same for the architectures that share the newer table.
 #[cfg(not(target_arch = "x86_64"))]
-const CALLS: [(u32, &str); 9] = [
+const CALLS: [(u32, &str); 10] = [
+    (22, "epoll_pwait"),
     (63, "read"),
     (73, "ppoll"),
     (98, "futex"),
