@@ -2,9 +2,26 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+#[cfg(target_os = "linux")]
+use std::{
+    fs,
+    io::{self, BufRead, BufReader, Read, Write},
+    net::{Shutdown, TcpStream},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    thread,
+    time::Duration,
+};
 
 use assert_cmd::cargo::cargo_bin;
-use harness::{Lab, Program, Result};
+use harness::{Lab, Program, Result, Transcript};
+#[cfg(target_os = "linux")]
+use harness::{Peer, bytes, joined, proc, strace, tasks};
+
+#[cfg(target_os = "linux")]
+const MIB: usize = 1 << 20;
+const SERVER_COMMAND: &str = "cargo run -p lesson-10-event-loop";
+const CLIENT_COMMAND: &str = "cargo run --bin client";
 
 fn server_path() -> &'static Path {
     cargo_bin!("lesson-10-event-loop")
@@ -14,20 +31,431 @@ fn start_server(lab: &Lab) -> Result<(Program, SocketAddr)> {
     lab.start_server(server_path(), &["127.0.0.1:0"])
 }
 
+/// Lesson 01's client.
+fn start_client(lab: &Lab, name: &str, addr: SocketAddr) -> Result<Program> {
+    let path = harness::binary("lesson-01-single-client", "client")?;
+    lab.start(name, &path, &[&addr.to_string()])
+}
+
+// One thread.
+
 #[test]
-fn one_line_when_a_client_comes_and_one_when_it_goes() -> Result {
+fn transcript_two_clients_are_served_at_once_by_one_thread() -> Result {
     let lab = Lab::new();
     let (mut server, addr) = start_server(&lab)?;
+    let mut first = start_client(&lab, "first", addr)?;
+    server.expect(" connected\n")?;
+    first.expect("send> ")?;
+    first.type_line("I came first");
+    first.expect("received: I came first\nsend> ")?;
+
+    let mut second = start_client(&lab, "second", addr)?;
+    server.expect(" connected\n")?;
+    second.expect("send> ")?;
+    second.type_line("I came second");
+    second.expect("received: I came second\nsend> ")?;
+    #[cfg(target_os = "linux")]
+    assert_eq!(proc::threads(server.id()), Some(1));
+
+    first.type_line("I am still here");
+    first.expect("received: I am still here\nsend> ")?;
+    second.end_input();
+    second.expect_exit(0)?;
+    server.expect(" closed the connection after 14 bytes\n")?;
+    first.end_input();
+    first.expect_exit(0)?;
+    server.expect(" closed the connection after 29 bytes\n")?;
+    assert_eq!(String::from_utf8_lossy(&server.stderr()), "");
+
+    let mut scene = Transcript::new(&lab, "10-two-clients", addr);
+    scene.terminal("server", SERVER_COMMAND, &server);
+    scene.terminal("first", CLIENT_COMMAND, &first);
+    scene.terminal("second", CLIENT_COMMAND, &second);
+    scene.check()
+}
+
+/// Its standard output is a pipe that nobody reads: when it is full, `println!`
+/// waits, and everybody with it.
+#[test]
+#[cfg(target_os = "linux")]
+fn one_call_that_blocks_stops_everybody() -> Result {
+    let lab = Lab::new();
+    let mut server = Unread::start();
+    let addr = server.addr;
     let mut a = lab.connect("a", addr)?;
-    let local = a.local_addr()?;
-    server.expect_line(&format!("{local} connected"))?;
-    for _ in 0..100 {
-        a.gets_echo("hello")?;
+    a.gets_echo("before")?;
+    let blocks = || tasks::blocked_in(server.child.id()) == Some(("write", 1));
+    // Each line is 26 bytes, and a pipe takes 64 KiB: pipe(7).
+    for _ in 0..4000 {
+        if blocks() {
+            break;
+        }
+        lab.connect("one of many", addr)?.reset()?;
     }
-    a.half_close()?;
+    lab.wait_until("a full pipe", blocks)?;
+    a.send("during")?;
+    let local = a.local_addr()?;
+    lab.wait_until("what it sent to arrive", || {
+        proc::queues(local, addr).is_some_and(|[_, _, unread, _]| unread == 6)
+    })?;
+    assert!(blocks() && a.has_nothing()?, "served although it blocks");
+
+    let output = server.child.stdout.take();
+    thread::spawn(move || io::copy(&mut output?, &mut io::sink()).ok());
+    a.expect("during")?;
+    a.gets_echo("after")
+}
+
+/// A server whose output is not read.
+#[cfg(target_os = "linux")]
+struct Unread {
+    child: Child,
+    addr: SocketAddr,
+}
+
+#[cfg(target_os = "linux")]
+impl Unread {
+    fn start() -> Self {
+        let mut child = Command::new(server_path())
+            .arg("127.0.0.1:0")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the server");
+        let mut line = String::new();
+        // The smallest buffer: what is read beyond the line would be lost.
+        let output = child.stdout.as_mut().expect("a pipe");
+        let read = BufReader::with_capacity(1, output).read_line(&mut line);
+        assert!(read.is_ok(), "{line}");
+        let addr = line.trim().strip_prefix("listening on ");
+        let addr = addr.and_then(|addr| addr.parse().ok());
+        let addr = addr.expect("an address");
+        Self { child, addr }
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Drop for Unread {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn ctrl_c_cuts_off_all_clients() -> Result {
+    let lab = Lab::new();
+    let mut command = harness::takes_ctrl_c(server_path());
+    command.arg("127.0.0.1:0");
+    let mut server = lab.start_command("server", command)?;
+    let addr = server.wait_until_listening()?;
+    let mut a = lab.connect("a", addr)?;
+    let mut b = lab.connect("b", addr)?;
+    a.gets_echo("still there")?;
+    b.gets_echo("still there")?;
+    server.interrupt();
     a.expect_end()?;
-    let closed = "closed the connection after";
-    server.expect_line(&format!("{local} {closed} 500 bytes"))?;
+    b.expect_end()?;
+    assert_eq!(server.exit()?.code(), None, "ended by a signal");
+    Ok(())
+}
+
+/// The signal interrupts the wait for events, whatever its handler: signal(7).
+#[test]
+#[cfg(target_os = "linux")]
+fn a_server_that_was_stopped_goes_on_with_its_clients() -> Result {
+    let lab = Lab::new();
+    let (server, addr) = start_server(&lab)?;
+    let mut clients = connect(&lab, addr, 4)?;
+    for _ in 0..5 {
+        server.suspend();
+        server.wait_until_stopped(true)?;
+        server.resume();
+        server.wait_until_stopped(false)?;
+        for client in &mut clients {
+            client.gets_echo("still here\n")?;
+        }
+    }
     assert_eq!(String::from_utf8_lossy(&server.stderr()), "");
     Ok(())
+}
+
+#[cfg(target_os = "linux")]
+fn connect(lab: &Lab, addr: SocketAddr, count: usize) -> Result<Vec<Peer>> {
+    (0..count).map(|_| lab.connect("client", addr)).collect()
+}
+
+// Many.
+
+/// Descriptors that a process needs besides those of its clients.
+#[cfg(target_os = "linux")]
+const SPARE: usize = 100;
+
+/// So many clients, or as many as the limit allows, and then it says so.
+#[cfg(target_os = "linux")]
+fn at_most(count: usize) -> usize {
+    if harness::can_open(count + SPARE) {
+        return count;
+    }
+    let limit = proc::descriptor_limit(std::process::id());
+    let allowed = limit.unwrap_or_default() as usize - SPARE;
+    eprintln!("with {allowed} clients instead of {count}");
+    allowed
+}
+
+/// A client that has been served, and from now on says nothing. One byte of
+/// its answer stays unread, and makes a reset of its end: thousands in
+/// TIME-WAIT would slow down later tests.
+#[cfg(target_os = "linux")]
+fn idle(addr: SocketAddr) -> io::Result<TcpStream> {
+    let mut client = TcpStream::connect(addr)?;
+    client.set_read_timeout(Some(Duration::from_secs(20)))?;
+    client.write_all(b"??")?;
+    client.read_exact(&mut [0])?;
+    Ok(client)
+}
+
+/// Measured: 0.2 KiB.
+#[test]
+#[cfg(target_os = "linux")]
+fn nine_thousand_idle_clients_cost_at_most_1_kib_each() -> Result {
+    let count = at_most(9000);
+    let lab = Lab::new();
+    let (server, addr) = start_server(&lab)?;
+    let private = || proc::private_memory(server.id()).unwrap_or_default();
+    let _warm_up = idle(addr).expect("it is served");
+    let before = private();
+    let crowd: io::Result<Vec<_>> = (0..count).map(|_| idle(addr)).collect();
+    let crowd = crowd.expect("all are served");
+    let each = (private() - before) as usize / count;
+    eprintln!("{each} bytes each");
+    assert!(each <= 1024, "{each} bytes each");
+    assert_eq!(proc::threads(server.id()), Some(1));
+    lab.good_client_gets_echo(addr)?;
+    drop(crowd);
+    lab.good_client_gets_echo(addr)
+}
+
+/// Lesson 04 has four workers, and they keep them all.
+#[test]
+#[cfg(target_os = "linux")]
+fn clients_that_send_a_byte_now_and_then_freeze_lesson_04_and_not_this_one()
+-> Result {
+    let lab = Lab::new();
+    let pool = "lesson-04-thread-pool";
+    let pool = harness::binary(pool, pool)?;
+    let an_hour = "3600000";
+    let (_pool, addr) = lab.start_server(&pool, &["127.0.0.1:0", an_hour])?;
+    let mut slow = connect(&lab, addr, 4)?;
+    let now_and_then = |slow: &mut Peer| slow.gets_echo("x");
+    slow.iter_mut().try_for_each(now_and_then)?;
+    let fifth = lab.connect("fifth", addr)?;
+    fifth.send("is anybody there?")?;
+    for _ in 0..3 {
+        slow.iter_mut().try_for_each(now_and_then)?;
+        assert!(fifth.has_nothing()?, "a fifth worker");
+    }
+
+    let count = at_most(5000);
+    let (server, addr) = start_server(&lab)?;
+    let crowd: io::Result<Vec<_>> = (0..count).map(|_| idle(addr)).collect();
+    let mut crowd = crowd.expect("all are served");
+    for _ in 0..3 {
+        for slow in &mut crowd {
+            slow.write_all(b"x").expect("it sends");
+        }
+        lab.good_client_gets_echo(addr)?;
+        for slow in &mut crowd {
+            slow.read_exact(&mut [0]).expect("its answer");
+        }
+    }
+    assert_eq!(proc::threads(server.id()), Some(1));
+    lab.good_client_gets_echo(addr)
+}
+
+// Clients that take more than their share.
+
+/// Each fills the kernel's buffers with megabytes.
+#[test]
+#[cfg(target_os = "linux")]
+fn twenty_clients_that_never_read_cost_one_read_each() -> Result {
+    const COUNT: usize = 20;
+    let lab = Lab::new().with_timeout(Duration::from_secs(60));
+    let (server, addr) = start_server(&lab)?;
+    let private = || proc::private_memory(server.id()).unwrap_or_default();
+    let mut good = lab.connect("good", addr)?;
+    good.gets_echo("hello")?;
+    let before = private();
+    let deaf = connect(&lab, addr, COUNT)?;
+    let sending: Vec<_> = deaf
+        .iter()
+        .map(|peer| peer.send_in_background(bytes(32 * MIB), 64 << 10))
+        .collect();
+    for peer in &deaf {
+        let local = peer.local_addr()?;
+        lab.wait_until("four queues full, and still", || {
+            proc::is_stuck(local, addr, || {
+                (0..300).all(|_| good.gets_echo("still there").is_ok())
+            })
+        })?;
+    }
+    let more = (private() - before) as usize;
+    assert!(more <= COUNT * 4096, "{more} bytes");
+    for peer in &deaf {
+        // The thread that sends holds the stream, too.
+        let _ = peer.stream().shutdown(Shutdown::Both);
+    }
+    drop(deaf);
+    for thread in sending {
+        assert!(joined(thread).is_err(), "it read");
+    }
+    lab.good_client_gets_echo(addr)
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn two_clients_go_on_while_one_floods_the_server() -> Result {
+    let lab = Lab::new().with_timeout(Duration::from_secs(60));
+    let (_server, addr) = start_server(&lab)?;
+    let example = harness::example("lesson-10-event-loop", "flood")?;
+    let mut flood = lab.start("flood", &example, &[&addr.to_string()])?;
+    let mut good = lab.connect("good", addr)?;
+    while !flood.is_over() {
+        good.gets_echo("still there")?;
+    }
+    flood.expect(" round trips while another client sent 64 MiB\n")?;
+    flood.expect_exit(0)
+}
+
+/// How many reads of a client that floods the server come before the first of
+/// a client that has said something after it. All of it has been sent while
+/// the server was stopped, so it does not matter how quickly anybody is.
+#[cfg(target_os = "linux")]
+fn reads_before_anothers(path: &Path) -> Result<usize> {
+    let lab = Lab::new().with_timeout(Duration::from_secs(60));
+    let options = ["-e", "trace=recvfrom"];
+    let command = strace::command(&options, path, &["127.0.0.1:0"]);
+    let mut server = lab.start_command("server", command)?;
+    let addr = server.wait_until_listening()?;
+    let mut flooding = lab.connect("flooding", addr)?;
+    flooding.gets_echo("x")?;
+    let mut other = lab.connect("other", addr)?;
+    other.gets_echo("x")?;
+
+    waits_for_events(&lab, server.id())?;
+    server.suspend();
+    server.wait_until_stopped(true)?;
+    let flood = bytes(2 * MIB);
+    let sending = flooding.send_in_background(flood.clone(), 64 << 10);
+    joined(sending)?;
+    other.send("hello")?;
+    server.resume();
+    other.expect("hello")?;
+    let reads = strace::calls(&server.stderr()).into_iter();
+    let results = reads.filter_map(|call| call.result);
+    let before = results.take_while(|result| result != "5");
+    let count = before.filter(|result| result == "1024").count();
+    flooding.expect(flood)?;
+    Ok(count)
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+#[ignore = "needs strace"]
+fn after_sixteen_reads_it_is_anothers_turn_and_without_turns_never() -> Result {
+    assert_eq!(reads_before_anothers(server_path())?, 16);
+    let turn = "READS_A_TURN: usize = 16;";
+    let no_turns = "READS_A_TURN: usize = usize::MAX;";
+    let reads = reads_before_anothers(&edited(turn, no_turns)?)?;
+    assert!(reads >= 1024, "{reads} reads");
+    Ok(())
+}
+
+/// This lesson's program with another line in `client.rs`, as an example that
+/// Git ignores.
+#[cfg(target_os = "linux")]
+fn edited(line: &str, other: &str) -> Result<PathBuf> {
+    let package = harness::root().join("crates/10-event-loop");
+    let folder = package.join("examples/edited");
+    fs::create_dir_all(&folder).expect("a folder");
+    for file in ["main.rs", "client.rs"] {
+        let source = package.join("src").join(file);
+        let source = fs::read_to_string(source).expect("the source");
+        let text = source.replace(line, other);
+        assert_eq!(text != source, file == "client.rs", "{line} in {file}");
+        fs::write(folder.join(file), text).expect("a copy");
+    }
+    harness::example("lesson-10-event-loop", "edited")
+}
+
+// Level and edge, and the system calls.
+
+#[test]
+#[cfg(target_os = "linux")]
+#[ignore = "needs python3"]
+fn transcript_level_and_edge() -> Result {
+    let lab = Lab::new();
+    let script = "crates/10-event-loop/examples/level-and-edge.py";
+    let path = harness::root().join(script);
+    let path = path.to_string_lossy();
+    let mut python = lab.start("python", Path::new("python3"), &[&path])?;
+    python.expect_exit(0)?;
+    let printed = String::from_utf8_lossy(&python.stdout()).into_owned();
+    assert!(printed.contains("[1, 1, 1] events\n"), "{printed}");
+    assert!(printed.contains("[1, 0, 0] events\n"), "{printed}");
+
+    let addr = "127.0.0.1:9006".parse().expect("an address");
+    let mut scene = Transcript::new(&lab, "10-level-and-edge", addr);
+    scene.terminal("python", &format!("python3 {script}"), &python);
+    scene.check()
+}
+
+#[test]
+#[ignore = "needs strace"]
+#[cfg(target_os = "linux")]
+fn a_connection_is_the_system_calls_that_it_must_be() -> Result {
+    let calls = |connections| {
+        let lab = Lab::new();
+        let command = strace::command(&[], server_path(), &["127.0.0.1:0"]);
+        let mut server = lab.start_command("server", command)?;
+        let addr = server.wait_until_listening()?;
+        let server_id = server.id();
+        let at_rest = || waits_for_events(&lab, server_id);
+        for _ in 0..connections {
+            at_rest()?;
+            let mut client = lab.connect("client", addr)?;
+            server.expect(" connected\n")?;
+            at_rest()?;
+            client.gets_echo("still there")?;
+            at_rest()?;
+            client.half_close()?;
+            client.expect_end()?;
+        }
+        at_rest()?;
+        Ok(strace::counts(&server.stderr()))
+    };
+    let wanted = [
+        ("accept4", 200),
+        ("close", 100),
+        ("epoll_ctl", 100),
+        // It is connected; it can be written to; it has sent; it has left.
+        ("epoll_wait", 400),
+        ("recvfrom", 300),
+        ("sendto", 100),
+        ("write", 200),
+    ];
+    assert_eq!(
+        strace::increase(&calls(10)?, &calls(110)?),
+        wanted.map(|(name, count)| (name.to_owned(), count))
+    );
+    Ok(())
+}
+
+#[cfg(target_os = "linux")]
+fn waits_for_events(lab: &Lab, server: u32) -> Result {
+    lab.wait_until("it waits for events", || {
+        tasks::blocked_in(server)
+            .is_some_and(|(call, _)| call.starts_with("epoll"))
+    })
 }

@@ -1208,6 +1208,7 @@ fn a_request_is_the_system_calls_of_the_table() {
                 }
             } else {
                 let mut a = running.connect("a")?;
+                running.program.expect(" connected\n")?;
                 for _ in 0..requests {
                     // An event loop looks for more when it has answered.
                     running.at_rest()?;

@@ -48,9 +48,8 @@ fn main() -> anyhow::Result<()> {
     listener.set_nonblocking(true)?;
     let mut listener = TcpListener::from_std(listener);
     let mut poll = Poll::new()?;
-    let interest = Interest::READABLE;
-    poll.registry()
-        .register(&mut listener, LISTENER, interest)?;
+    let registry = poll.registry();
+    registry.register(&mut listener, LISTENER, Interest::READABLE)?;
     println!("listening on {}", listener.local_addr()?);
     let mut clients = Clients::new();
     let mut events = Events::with_capacity(1024);

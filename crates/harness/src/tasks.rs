@@ -84,8 +84,9 @@ fn owned_port(line: &str, inodes: &[String]) -> Option<u16> {
 
 /// The numbers of the system calls in which the course's programs block.
 #[cfg(target_arch = "x86_64")]
-const CALLS: [(u32, &str); 10] = [
+const CALLS: [(u32, &str); 11] = [
     (0, "read"),
+    (1, "write"),
     (7, "poll"),
     (42, "connect"),
     (44, "sendto"),
@@ -98,9 +99,10 @@ const CALLS: [(u32, &str); 10] = [
 ];
 /// The same for the architectures that share the newer table.
 #[cfg(not(target_arch = "x86_64"))]
-const CALLS: [(u32, &str); 10] = [
+const CALLS: [(u32, &str); 11] = [
     (22, "epoll_pwait"),
     (63, "read"),
+    (64, "write"),
     (73, "ppoll"),
     (98, "futex"),
     (115, "clock_nanosleep"),
