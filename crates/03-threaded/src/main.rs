@@ -14,7 +14,7 @@
 //!   - std asks for an accept queue of 128 clients. While it is full, a client
 //!     has to try again a second later (lesson 02 can ask for more).
 //!   - A client that sends and never reads is not read from either: its thread
-//!     waits for ever (lesson 10, still to come).
+//!     waits for ever (lesson 10 lifts this).
 //!   - Ctrl-C cuts off all clients (lesson 09 lifts this).
 //!   - A standard output that cannot be written ends it.
 //!

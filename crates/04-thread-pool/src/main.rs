@@ -8,11 +8,11 @@
 //!   the first four has left, or has said nothing for 30 seconds.
 //! Limits:
 //!   - At most WORKERS clients are served at a time. The others wait without
-//!     a word and without a timeout, however long it takes (lesson 10, still
-//!     to come).
+//!     a word and without a timeout, however long it takes (lesson 10 lifts
+//!     this).
 //!   - The timeout is one for each read and each write, not for a client: one
 //!     that sends a byte now and then keeps its worker. (In lesson 10 it keeps
-//!     none; lesson 12 ends it; both still to come.)
+//!     none; lesson 12, still to come, ends it.)
 //!   - std asks for an accept queue of 128 clients. When more connect faster
 //!     than they are accepted, the rest try again after a second (lesson 02
 //!     asks for a queue of its own).
