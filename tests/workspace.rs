@@ -307,10 +307,13 @@ const SHUTDOWN: &str = "09-shutdown/src/main.rs";
 const SHUTDOWN_MODULE: &str = "09-shutdown/src/shutdown.rs";
 const EVENT_LOOP: &str = "10-event-loop/src/main.rs";
 const EVENT_LOOP_CLIENT: &str = "10-event-loop/src/client.rs";
+const CHAT: &str = "12-chat/src/main.rs";
+const CHAT_STATE: &str = "12-chat/src/client.rs";
+const CHAT_CLIENT: &str = "12-chat/src/bin/chat-client.rs";
 
 /// What stands in several programs because each stands alone: the beginning
 /// of its first line, and the programs.
-const COPIES: [(&str, &[&str]); 14] = [
+const COPIES: [(&str, &[&str]); 18] = [
     (
         "const DEFAULT_ADDR: ",
         &[
@@ -326,6 +329,8 @@ const COPIES: [(&str, &[&str]); 14] = [
             LINE_CLIENT,
             SHUTDOWN,
             EVENT_LOOP,
+            CHAT,
+            CHAT_CLIENT,
         ],
     ),
     (
@@ -341,6 +346,7 @@ const COPIES: [(&str, &[&str]); 14] = [
             FRAMING,
             SHUTDOWN,
             EVENT_LOOP,
+            CHAT,
         ],
     ),
     (
@@ -356,6 +362,8 @@ const COPIES: [(&str, &[&str]); 14] = [
             FRAMING,
             SHUTDOWN,
             EVENT_LOOP_CLIENT,
+            CHAT_STATE,
+            CHAT_CLIENT,
         ],
     ),
     (
@@ -369,6 +377,7 @@ const COPIES: [(&str, &[&str]); 14] = [
             FRAMING,
             SHUTDOWN_MODULE,
             EVENT_LOOP,
+            CHAT,
         ],
     ),
     (
@@ -377,7 +386,14 @@ const COPIES: [(&str, &[&str]); 14] = [
     ),
     ("fn serve(", &[THREADED, SHUTDOWN]),
     ("fn echo(", &[THREADED, SOCKETSERVER, SHUTDOWN]),
-    ("fn server_has_gone(", &[CLIENT, LINE_CLIENT, DUAL_CLIENT]),
+    ("const HINT: ", &[LINE_CLIENT, CHAT_CLIENT]),
+    ("const LISTENER: ", &[EVENT_LOOP, CHAT]),
+    ("const READS_A_TURN: ", &[EVENT_LOOP_CLIENT, CHAT_STATE]),
+    ("const MAX_LINE: ", &[FRAMING, CHAT_STATE]),
+    (
+        "fn server_has_gone(",
+        &[CLIENT, LINE_CLIENT, DUAL_CLIENT, CHAT_CLIENT],
+    ),
     ("fn finish(", &[CLIENT, DUAL_CLIENT]),
     ("fn converse(", &[CLIENT, DUAL_CLIENT]),
     ("enum Closed ", &[OPERATOR_1, OPERATOR_2, OPERATOR_8]),
@@ -418,6 +434,11 @@ fn what_is_copied_from_lesson_to_lesson_is_identical() {
             );
         }
     }
+    let decoder_of = |lesson| read(format!("crates/{lesson}/src/lines.rs"));
+    assert!(
+        decoder_of("07-framing") == decoder_of("12-chat"),
+        "lines.rs"
+    );
     let loop_of = |file: &str| {
         let main = item(file, "fn main() ");
         let start = main.find("    println!(\"listening on ");

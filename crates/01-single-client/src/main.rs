@@ -10,7 +10,7 @@
 //!   - One read is not one message, and a character can be cut in two
 //!     (lesson 07 lifts this).
 //!   - While it waits for your reply it notices neither a hang-up nor a reset.
-//!     (The client of lesson 12, still to come, does. Its server asks nobody.)
+//!     (The client of lesson 12 does. Its server asks nobody.)
 //!   - While it waits for a client it does not notice Ctrl-D (lesson 06 lifts
 //!     this).
 //!   - A client that closes without waiting for its replies may lose the part

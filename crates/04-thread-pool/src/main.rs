@@ -12,7 +12,7 @@
 //!     this).
 //!   - The timeout is one for each read and each write, not for a client: one
 //!     that sends a byte now and then keeps its worker. (In lesson 10 it keeps
-//!     none; lesson 12, still to come, ends it.)
+//!     none, and lesson 12 ends it.)
 //!   - std asks for an accept queue of 128 clients. When more connect faster
 //!     than they are accepted, the rest try again after a second (lesson 02
 //!     asks for a queue of its own).

@@ -10,8 +10,8 @@
 //!     is refused.
 //!   - A line is held until it is whole, so that it has to fit into memory:
 //!     one of more than MAX_LINE bytes is skipped and refused.
-//!   - A client may take as long as it likes over a line (lesson 12, still to
-//!     come).
+//!   - A client may take as long as it likes over a line (lesson 12 has a
+//!     deadline for the first one).
 //!   - What lesson 03 cannot do, this one cannot do either.
 //!
 //! Builds on: 03-threaded

@@ -1,13 +1,11 @@
 //! One run of a script: the program, its clients, and what went wrong.
 
 use std::ffi::OsString;
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use harness::{Event, Failure, Fault, Lab, Peer, Program, UdpPeer, What};
-use socket2::Socket;
 
 use crate::diagnosis::{
     Diagnose, Diagnosis, Observation, Result, StepError, Symptom, diagnose,
@@ -32,11 +30,6 @@ const GOOD_CLIENTS: usize = 60;
 const MANY_LINES: usize = 1_000;
 /// A connection may end a moment before its program does.
 const MOMENT: Duration = Duration::from_millis(300);
-/// What a client takes that takes little, in bytes (Linux doubles it).
-const SMALL_BUFFER: usize = 4 << 10;
-/// How much it takes in one segment, in bytes.
-#[cfg(unix)]
-const SMALL_SEGMENT: u32 = 1000;
 /// What a complaint has in it, in most languages.
 const COMPLAINTS: [&str; 9] = [
     "panicked",
@@ -278,25 +271,9 @@ impl Check {
         self.lab.connect(name, self.addr)
     }
 
-    /// A client that takes so little that a server's answers soon pile up.
-    pub(crate) fn connect_small(&self, name: &str) -> Result<Peer> {
-        let stream = || {
-            let kind = Some(socket2::Protocol::TCP);
-            let domain = socket2::Domain::for_address(self.addr);
-            let socket = Socket::new(domain, socket2::Type::STREAM, kind)?;
-            // Before connecting: the handshake tells both. A server's kernel
-            // makes its send buffer to the measure of the segments.
-            socket.set_recv_buffer_size(SMALL_BUFFER)?;
-            #[cfg(unix)]
-            socket.set_tcp_mss(SMALL_SEGMENT)?;
-            socket.connect(&self.addr.into())?;
-            Ok(socket.into())
-        };
-        let wanted = format!("connect to {}", self.addr);
-        let stream = stream().map_err(|error: io::Error| {
-            self.error(name, wanted, error.into())
-        })?;
-        Ok(self.lab.adopt(name, stream)?)
+    /// As [`Lab::connect_small`].
+    pub(crate) fn connect_small(&self, name: &str) -> harness::Result<Peer> {
+        self.lab.connect_small(name, self.addr)
     }
 
     pub(crate) fn udp(&self, name: &str) -> harness::Result<UdpPeer> {

@@ -1,10 +1,13 @@
 //! One experiment: its deadline, its timeline, and who takes part.
 
+use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
+
+use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::timeline::{Moment, Observer};
 use crate::{
@@ -18,6 +21,11 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 /// More than any lesson prints in a test.
 const OUTPUT_LIMIT: usize = 64 << 20;
+/// What a client takes that takes little, in bytes (Linux doubles it).
+const SMALL_BUFFER: usize = 4 << 10;
+/// How much it takes in one segment, in bytes.
+#[cfg(unix)]
+const SMALL_SEGMENT: u32 = 1000;
 
 /// Starts programs and makes peers that share a deadline and a timeline.
 #[derive(Clone)]
@@ -155,6 +163,30 @@ impl Lab {
     /// [`Fault::TimedOut`] at the deadline.
     pub fn connect(&self, name: &str, to: SocketAddr) -> Result<Peer> {
         Peer::connect(self, name, to)
+    }
+
+    /// As [`Lab::connect`], for a client that takes so little that a server's
+    /// answers soon pile up if it does not read.
+    ///
+    /// # Errors
+    /// [`Fault::ConnectionRefused`] if nobody listens there.
+    pub fn connect_small(&self, name: &str, to: SocketAddr) -> Result<Peer> {
+        let connect = || {
+            let domain = Domain::for_address(to);
+            let socket =
+                Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+            // Before connecting: the handshake tells both. A server's kernel
+            // makes its send buffer to the measure of the segments.
+            socket.set_recv_buffer_size(SMALL_BUFFER)?;
+            #[cfg(unix)]
+            socket.set_tcp_mss(SMALL_SEGMENT)?;
+            socket.connect(&to.into())?;
+            Ok(socket.into())
+        };
+        let stream = connect().map_err(|error: io::Error| {
+            self.failure(name, format!("connect to {to}"), error)
+        })?;
+        self.adopt(name, stream)
     }
 
     /// Takes over a stream that is connected, for instance one whose buffers

@@ -9,10 +9,10 @@
 //!   - It shows one read for each line typed, so a longer answer turns up
 //!     under the next prompt (lesson 07's line-client lifts this).
 //!   - While it waits for the keyboard it does not notice that the server has
-//!     gone (lesson 12, still to come).
+//!     gone (lesson 12 lifts this).
 //!   - It does not read while it writes: a line of some megabytes to a server
-//!     that echoes blocks both for ever (lesson 03 shows it; lesson 12, still
-//!     to come).
+//!     that echoes blocks both for ever (lesson 03 shows it, and lesson 12
+//!     lifts it).
 //!   - A standard output that cannot be written ends it.
 //!
 //! Builds on: nothing

@@ -6,10 +6,10 @@
 //! Look for: an answer is shown once, and whole, however long it is.
 //! Limits:
 //!   - It waits for one line to each line typed. A server that answers with
-//!     two, or with none, gets it out of step (lesson 12, still to come).
+//!     two, or with none, gets it out of step (lesson 12 lifts this).
 //!   - It trusts its server: a line without an end would fill its memory.
 //!   - While it waits for the keyboard it does not notice that the server has
-//!     gone (lesson 12, still to come).
+//!     gone (lesson 12 lifts this).
 //!
 //! Builds on: 01-single-client
 //! Chapter: docs/07-framing.md
