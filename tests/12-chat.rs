@@ -88,7 +88,7 @@ fn transcript_everybody_hears_everything() -> Result {
 /// Says `count` lines while it hears everything; gives all that it heard.
 fn talk(client: &mut Peer, count: usize, length: usize) -> Result<Vec<u8>> {
     let lines: String = (0..count).map(|n| format!("{n}\n")).collect();
-    let sending = client.send_in_background(lines.into_bytes(), 1000);
+    let sending = client.send_in_background(lines.into_bytes(), 64 << 10);
     let mut heard = Vec::new();
     while heard.len() < length {
         heard.extend(client.receive()?);
@@ -99,11 +99,27 @@ fn talk(client: &mut Peer, count: usize, length: usize) -> Result<Vec<u8>> {
 
 #[test]
 fn a_hundred_clients_hear_18_000_lines_in_one_order() -> Result {
-    const CLIENTS: usize = 100;
-    const LINES: usize = 180;
+    all_hear_all_in_one_order(100, 180)
+}
+
+/// All read as fast as they can. The text of one is more than what a mailbox
+/// of the example holds, and it comes in one read.
+#[test]
+fn a_bounded_mailbox_throws_out_all_of_sixty_and_this_server_nobody() -> Result
+{
+    let path = harness::example("lesson-12-chat", "mailbox")?;
+    for (args, out) in [(&[][..], 60), (&["18000"], 0)] {
+        let lab = Lab::new();
+        let mut example = lab.start("example", &path, args)?;
+        example.expect(&format!(" lines: {out} thrown out\n"))?;
+    }
+    all_hear_all_in_one_order(60, 300)
+}
+
+fn all_hear_all_in_one_order(count: usize, lines: usize) -> Result {
     let lab = Lab::new();
     let (server, addr) = lab.start_server(server_path(), &[ADDR])?;
-    let names: Vec<_> = (0..CLIENTS).map(|n| format!("c{n}")).collect();
+    let names: Vec<_> = (0..count).map(|n| format!("c{n}")).collect();
     let mut clients = Vec::new();
     for (n, name) in names.iter().enumerate() {
         clients.push(join(&lab, addr, name)?);
@@ -112,7 +128,7 @@ fn a_hundred_clients_hear_18_000_lines_in_one_order() -> Result {
         }
     }
     let lines_of = |name: &String| -> Vec<String> {
-        (0..LINES).map(|n| format!("{name}: {n}")).collect()
+        (0..lines).map(|n| format!("{name}: {n}")).collect()
     };
     let length: usize = names
         .iter()
@@ -122,7 +138,7 @@ fn a_hundred_clients_hear_18_000_lines_in_one_order() -> Result {
     let heard = thread::scope(|scope| {
         let talking: Vec<_> = clients
             .iter_mut()
-            .map(|client| scope.spawn(|| talk(client, LINES, length)))
+            .map(|client| scope.spawn(|| talk(client, lines, length)))
             .collect();
         let heard = talking.into_iter().map(|t| t.join().expect("no panic"));
         heard.collect::<Result<Vec<_>>>()
@@ -133,10 +149,10 @@ fn a_hundred_clients_hear_18_000_lines_in_one_order() -> Result {
     let heard = text(&heard[0]);
     for name in &names {
         let its_own = format!("{name}: ");
-        let lines = heard.lines().filter(|line| line.starts_with(&its_own));
-        assert_eq!(lines.collect::<Vec<_>>(), lines_of(name));
+        let its_own = heard.lines().filter(|line| line.starts_with(&its_own));
+        assert_eq!(its_own.collect::<Vec<_>>(), lines_of(name));
     }
-    assert_eq!(heard.lines().count(), CLIENTS * LINES);
+    assert_eq!(heard.lines().count(), count * lines);
     assert_eq!(text(&server.stderr()), "");
     Ok(())
 }
@@ -254,7 +270,7 @@ fn who_has_said_a_name_may_stay_silent() -> Result {
 
 #[test]
 fn nonsense_is_refused_as_a_time_limit() -> Result {
-    for millis in ["", "-1", "1.5", "soon", "1s", "١"] {
+    for millis in ["", "-1", "1.5", "soon", "1s", "١", "4294967296"] {
         let said = Lab::new().refusal(server_path(), &[ADDR, millis])?;
         assert!(said.contains("[HOST:PORT [NAME_TIMEOUT_MS]]"), "{said}");
     }
@@ -439,6 +455,42 @@ fn what_comes_is_shown_while_nothing_is_typed() -> Result {
     peer.send(b"\xe4\xbd")?;
     peer.send(b"\xa0\n")?;
     client.expect("你\n")?;
+    // So is what clears a screen: a limit.
+    peer.send("\x1b[2J\n")?;
+    client.expect("\x1b[2J\n")?;
+    Ok(())
+}
+
+#[test]
+fn while_the_server_does_not_read_the_client_still_does() -> Result {
+    let lab = Lab::new();
+    let listener = lab.listen("listener")?;
+    let mut client = start_client(&lab, "client", listener.addr())?;
+    let mut peer = listener.accept("peer")?;
+    let line = "x".repeat(TOO_MUCH);
+    client.type_line(&line);
+    client.type_line("typed meanwhile");
+    for n in 0..100 {
+        peer.send(format!("line {n}\n"))?;
+        client.expect(&format!("line {n}\n"))?;
+    }
+    peer.expect(format!("{line}\ntyped meanwhile\n"))
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_standard_output_that_cannot_be_written_ends_the_client() -> Result {
+    let lab = Lab::new();
+    let listener = lab.listen("listener")?;
+    let mut command = std::process::Command::new("sh");
+    command
+        .args(["-c", "exec \"$@\" >/dev/full", "sh"])
+        .arg(cargo_bin!("chat-client"))
+        .arg(listener.addr().to_string());
+    let mut client = lab.start_command("client", command)?;
+    listener.accept("peer")?.send("hello\n")?;
+    client.expect_error("No space left on device")?;
+    assert!(!client.exit()?.success());
     Ok(())
 }
 

@@ -12,7 +12,6 @@
 //!   - Nothing is kept: who joins hears what comes from then on.
 //!   - A client that has sent its last line and does not read keeps its
 //!     descriptor, and what waits for it.
-//!   - What happens to one client costs a look at every other.
 //!   - The rest as in lesson 10: one thread, an accept queue of 128, and
 //!     Ctrl-C cuts off all.
 //!   - A standard output that cannot be written ends it.
@@ -41,18 +40,20 @@ const HINT: &str = "give a free HOST:PORT of this machine, \
 const USAGE: &str = "usage: lesson-12-chat [HOST:PORT [NAME_TIMEOUT_MS]], \
     a whole number of milliseconds";
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
-/// How long a client may take to say its name.
-const NAME_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a client may take to say its name. (In 64 bits, a moment that far
+/// away could be more than an `Instant` holds.)
+const NAME_TIMEOUT_MS: u32 = 60_000;
 /// By its token an event says whose it is. A client's is higher than this.
 const LISTENER: Token = Token(0);
 
 // ANCHOR: server_flow
 fn main() -> anyhow::Result<()> {
     let addr = env::args().nth(1).unwrap_or(DEFAULT_ADDR.into());
-    let name_timeout = match env::args().nth(2) {
-        Some(text) => Duration::from_millis(text.parse().ok().context(USAGE)?),
-        None => NAME_TIMEOUT,
+    let millis = match env::args().nth(2) {
+        Some(text) => text.parse().ok().context(USAGE)?,
+        None => NAME_TIMEOUT_MS,
     };
+    let name_timeout = Duration::from_millis(millis.into());
     let listener = net::TcpListener::bind(&addr)
         .map_err(|error| anyhow!("cannot listen on {addr}: {error}; {HINT}"))?;
     listener.set_nonblocking(true)?;

@@ -105,9 +105,7 @@ impl Room {
             }
         }
     }
-    // ANCHOR_END: say
 
-    // ANCHOR: part
     /// A client says no more. What it has been told already is still sent.
     fn part(&mut self, token: Token, end: io::Result<()>) {
         let Some(client) = self.clients.get_mut(&token) else {
@@ -128,7 +126,7 @@ impl Room {
             self.say(&format!("* {name} has left\n"));
         }
     }
-    // ANCHOR_END: part
+    // ANCHOR_END: say
 
     // ANCHOR: send_unsent
     /// Sends to each client what it has been told, and forgets who is gone.
@@ -166,10 +164,9 @@ impl Room {
     }
 
     fn nameless(&self) -> impl Iterator<Item = (Token, Instant)> {
-        let nameless = |client: &Client| client.name.is_none();
         self.clients
             .iter()
-            .filter(move |(_, client)| nameless(client) && !client.is_over)
+            .filter(|(_, client)| client.name.is_none() && !client.is_over)
             .map(|(&token, client)| (token, client.name_due))
     }
     // ANCHOR_END: send_away
