@@ -3,7 +3,6 @@
 use std::io::{self, ErrorKind};
 use std::{fmt, mem, str};
 
-// ANCHOR: decoder
 /// Puts lines together from pieces of any size.
 ///
 /// A line ends with LF or CR LF. Of one that is not whole yet, at most `limit`
@@ -22,7 +21,6 @@ pub enum Refusal {
     TooLong,
     NotUtf8,
 }
-// ANCHOR_END: decoder
 
 impl LineDecoder {
     pub fn new(limit: usize) -> Self {
@@ -39,7 +37,6 @@ impl LineDecoder {
         self.bytes.extend_from_slice(bytes);
     }
 
-    // ANCHOR: next_line
     /// The next whole line, without its end; `None` until more has come.
     pub fn next_line(&mut self) -> Option<Result<&str, Refusal>> {
         let mut rest = self.bytes[self.taken..].iter();
@@ -55,9 +52,7 @@ impl LineDecoder {
         }
         Some(str::from_utf8(line).map_err(|_| Refusal::NotUtf8))
     }
-    // ANCHOR_END: next_line
 
-    // ANCHOR: keep_the_rest
     fn keep_the_rest(&mut self) {
         self.bytes.drain(..self.taken);
         self.taken = 0;
@@ -67,9 +62,7 @@ impl LineDecoder {
             self.skipping = true;
         }
     }
-    // ANCHOR_END: keep_the_rest
 
-    // ANCHOR: end
     /// Says what the end of the stream is: in the middle of a line, an error.
     pub fn end(&self) -> io::Result<()> {
         if self.skipping || !self.bytes.is_empty() {
@@ -78,7 +71,6 @@ impl LineDecoder {
         }
         Ok(())
     }
-    // ANCHOR_END: end
 }
 
 impl fmt::Display for Refusal {
