@@ -34,29 +34,29 @@ fn the_numbers_and_kinds_of_the_errors_page_are_right() {
 /// several errors.
 #[cfg(unix)]
 fn number_of(name: &str) -> Option<i32> {
-    use rustix::io::Errno;
+    use nix::errno::Errno;
     let error = match name.trim_matches('`') {
-        "EACCES" => Errno::ACCESS,
-        "EADDRINUSE" => Errno::ADDRINUSE,
-        "EADDRNOTAVAIL" => Errno::ADDRNOTAVAIL,
-        "EAFNOSUPPORT" => Errno::AFNOSUPPORT,
-        "EAGAIN" => Errno::AGAIN,
-        "ECONNABORTED" => Errno::CONNABORTED,
-        "ECONNREFUSED" => Errno::CONNREFUSED,
-        "ECONNRESET" => Errno::CONNRESET,
-        "EHOSTUNREACH" => Errno::HOSTUNREACH,
-        "EINTR" => Errno::INTR,
-        "EINVAL" => Errno::INVAL,
-        "EMFILE" => Errno::MFILE,
-        "EMSGSIZE" => Errno::MSGSIZE,
-        "ENETUNREACH" => Errno::NETUNREACH,
-        "ENOBUFS" => Errno::NOBUFS,
-        "ENOTCONN" => Errno::NOTCONN,
-        "EPIPE" => Errno::PIPE,
-        "ETIMEDOUT" => Errno::TIMEDOUT,
+        "EACCES" => Errno::EACCES,
+        "EADDRINUSE" => Errno::EADDRINUSE,
+        "EADDRNOTAVAIL" => Errno::EADDRNOTAVAIL,
+        "EAFNOSUPPORT" => Errno::EAFNOSUPPORT,
+        "EAGAIN" => Errno::EAGAIN,
+        "ECONNABORTED" => Errno::ECONNABORTED,
+        "ECONNREFUSED" => Errno::ECONNREFUSED,
+        "ECONNRESET" => Errno::ECONNRESET,
+        "EHOSTUNREACH" => Errno::EHOSTUNREACH,
+        "EINTR" => Errno::EINTR,
+        "EINVAL" => Errno::EINVAL,
+        "EMFILE" => Errno::EMFILE,
+        "EMSGSIZE" => Errno::EMSGSIZE,
+        "ENETUNREACH" => Errno::ENETUNREACH,
+        "ENOBUFS" => Errno::ENOBUFS,
+        "ENOTCONN" => Errno::ENOTCONN,
+        "EPIPE" => Errno::EPIPE,
+        "ETIMEDOUT" => Errno::ETIMEDOUT,
         _ => return None,
     };
-    Some(error.raw_os_error())
+    Some(error as i32)
 }
 
 #[cfg(target_os = "linux")]

@@ -197,14 +197,14 @@ fn report_on(exercise: &Exercise, build: &Build) -> ExitCode {
 }
 
 pub fn show(
-    name: Option<&str>,
+    name: &str,
     at: Option<SocketAddr>,
     command: Vec<OsString>,
     mistake: Option<&str>,
     options: Options,
 ) -> Result<ExitCode> {
     stop_on_ctrl_c(INTERRUPTED)?;
-    let exercise = course::find(name.context(WHICH)?)?;
+    let exercise = course::find(name)?;
     let target = match (mistake, at.map(Target::At).or(target_of(command))) {
         (Some(id), _) => {
             course::write_mistakes()?;
@@ -441,7 +441,7 @@ pub fn grade(
     options: Options,
 ) -> Result<ExitCode> {
     #[cfg(unix)]
-    if rustix::process::geteuid().is_root() && !allow_root {
+    if nix::unistd::geteuid().is_root() && !allow_root {
         bail!(
             "this would run the programs of strangers as root; be another user, \
              or add --allow-root"

@@ -15,9 +15,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use harness::{Fault, Lab};
+use harness::{Fault, Lab, Scratch};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 use crate::Options;
 use crate::report::{commit, now};
@@ -186,7 +185,7 @@ fn shown(path: &Path) -> String {
 
 /// Where the copies are made, built and thrown away.
 pub struct Workshop {
-    folder: TempDir,
+    folder: Scratch,
     sandbox: Sandbox,
     toolchain: PathBuf,
     registry: PathBuf,
@@ -209,9 +208,7 @@ impl Workshop {
     ) -> Result<Self> {
         let target = harness::root().join("target");
         fs::create_dir_all(&target)?;
-        let folder = tempfile::Builder::new()
-            .prefix("grade-")
-            .tempdir_in(fs::canonicalize(target)?)?;
+        let folder = Scratch::new(&fs::canonicalize(target)?, "grade")?;
         let home = env::home_dir().unwrap_or_default().join(".cargo");
         let cargo_home = env::var_os("CARGO_HOME").map_or(home, PathBuf::from);
         let shop = Self {

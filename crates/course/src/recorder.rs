@@ -17,7 +17,6 @@ use flows::{Event, Flow};
 use harness::proc::{self, TcpRow, UdpRow};
 use harness::trace::strace;
 use harness::{Fault, Lab, Moment, What, tasks};
-use tempfile::TempDir;
 
 /// How long a program may take to come to rest after an act, and how long
 /// they may all take together.
@@ -403,11 +402,4 @@ pub(crate) fn why_no_calls(program: &[OsString]) -> Option<&'static str> {
         Ok(output) if output.status.success() => None,
         _ => Some("its calls are not seen: strace is not installed"),
     }
-}
-
-/// A folder for strace's files, removed on drop.
-pub(crate) fn folder(parent: &Path) -> std::io::Result<TempDir> {
-    fs::create_dir_all(parent)?;
-    let prefix = format!("calls-{}-", std::process::id());
-    tempfile::Builder::new().prefix(&prefix).tempdir_in(parent)
 }

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use flows::html;
-use harness::{Event, Lab, What};
+use harness::{Event, Lab, Scratch, What};
 
 use crate::check::{Options, Report, Target, check_in};
 use crate::figure;
 use crate::mistake::write_mistakes;
-use crate::recorder::{self, Recorder, why_no_calls};
+use crate::recorder::{Recorder, why_no_calls};
 use crate::{Exercise, find, page, section, show};
 
 const PLAYER: &str = include_str!("../../../docs/assets/player.js");
@@ -53,7 +53,7 @@ pub fn see(
     };
     let parent = harness::root().join("target/show");
     let folder = match none {
-        None => Some(recorder::folder(&parent).with_context(|| {
+        None => Some(Scratch::new(&parent, "calls").with_context(|| {
             format!("cannot write into {}", parent.display())
         })?),
         Some(_) => None,

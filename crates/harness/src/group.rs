@@ -11,6 +11,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+#[cfg(unix)]
+use nix::sys::signal;
+#[cfg(unix)]
+use nix::unistd::Pid;
+
 use crate::proc;
 
 /// Marks a program's environment, which all that it starts inherits.
@@ -45,21 +50,20 @@ impl Signal {
         #[cfg(unix)]
         if let Some(process) = pid(process) {
             // Fails only if it is gone.
-            let _ = rustix::process::kill_process(process, self.number());
+            let _ = signal::kill(process, self.number());
         }
         #[cfg(not(unix))]
         let _ = process;
     }
 
     #[cfg(unix)]
-    fn number(self) -> rustix::process::Signal {
-        use rustix::process::Signal as Unix;
+    fn number(self) -> signal::Signal {
         match self {
-            Self::Kill => Unix::KILL,
-            Self::Stop => Unix::STOP,
-            Self::Continue => Unix::CONT,
-            Self::Interrupt => Unix::INT,
-            Self::Terminate => Unix::TERM,
+            Self::Kill => signal::SIGKILL,
+            Self::Stop => signal::SIGSTOP,
+            Self::Continue => signal::SIGCONT,
+            Self::Interrupt => signal::SIGINT,
+            Self::Terminate => signal::SIGTERM,
         }
     }
 }
@@ -138,9 +142,8 @@ impl Group {
     pub(crate) fn signal(&self, signal: Signal) {
         #[cfg(unix)]
         if let Some(leader) = pid(self.leader) {
-            let signal = signal.number();
             // Fails only if nobody is left in the group.
-            let _ = rustix::process::kill_process_group(leader, signal);
+            let _ = signal::killpg(leader, signal.number());
         }
         #[cfg(not(unix))]
         let _ = signal;
@@ -186,6 +189,9 @@ fn lock() -> std::sync::MutexGuard<'static, BTreeSet<Group>> {
 }
 
 #[cfg(unix)]
-fn pid(process: u32) -> Option<rustix::process::Pid> {
-    rustix::process::Pid::from_raw(process.cast_signed())
+fn pid(process: u32) -> Option<Pid> {
+    // 0 and less are groups, to kill(2).
+    Some(process.cast_signed())
+        .filter(|&id| id > 0)
+        .map(Pid::from_raw)
 }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::process::Command;
 use std::time::Duration;
 
 /// One row of `/proc/net/tcp` or `tcp6`.
@@ -63,18 +64,18 @@ pub fn descriptor_limit(process: u32) -> Option<u64> {
 /// Lets a running process have `most` file descriptors, up to the hard limit.
 ///
 /// # Errors
-/// The system refuses, or it is not Linux, which alone has prlimit(2).
+/// The system refuses, or it is not Linux, which alone has prlimit(1).
 pub fn limit_descriptors(process: u32, most: u64) -> io::Result<()> {
-    limit(process, Limited::Descriptors, Some(most))
+    limit(process, "nofile", Some(most))
 }
 
 /// Lets a running process reserve `most` bytes of address space; with `None`,
-/// as many as the hard limit says.
+/// all there is.
 ///
 /// # Errors
 /// As for [`limit_descriptors`].
 pub fn limit_address_space(process: u32, most: Option<u64>) -> io::Result<()> {
-    limit(process, Limited::AddressSpace, most)
+    limit(process, "as", most)
 }
 
 /// Leaves a process `more` file descriptors beyond those that it has open.
@@ -90,34 +91,17 @@ pub fn leave_descriptors(process: u32, more: usize) -> io::Result<()> {
     limit_descriptors(process, most.unwrap_or_default())
 }
 
-enum Limited {
-    Descriptors,
-    AddressSpace,
-}
-
-#[cfg(target_os = "linux")]
-fn limit(process: u32, what: Limited, most: Option<u64>) -> io::Result<()> {
-    use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
-    let resource = match what {
-        Limited::Descriptors => Resource::Nofile,
-        Limited::AddressSpace => Resource::As,
-    };
-    // What this process started has the same hard limit as itself.
-    let maximum = getrlimit(resource).maximum;
-    let current = most.or(maximum);
-    let process = Pid::from_raw(process.cast_signed());
-    prlimit(process, resource, Rlimit { current, maximum })?;
-    Ok(())
-}
-
-#[cfg(not(target_os = "linux"))]
-fn limit(_: u32, what: Limited, _: Option<u64>) -> io::Result<()> {
-    let what = match what {
-        Limited::Descriptors => "file descriptors",
-        Limited::AddressSpace => "address space",
-    };
-    let text = format!("another process's limit of {what}: only on Linux");
-    Err(io::Error::new(io::ErrorKind::Unsupported, text))
+/// Sets a soft limit, by the name that prlimit(1) has for it.
+fn limit(process: u32, what: &str, most: Option<u64>) -> io::Result<()> {
+    let most = most.map_or("unlimited".to_owned(), |most| most.to_string());
+    let said = Command::new("prlimit")
+        .args(["--pid", &process.to_string()])
+        .arg(format!("--{what}={most}:"))
+        .output()?;
+    match said.status.success() {
+        true => Ok(()),
+        false => Err(io::Error::other(String::from_utf8_lossy(&said.stderr))),
+    }
 }
 
 /// The processes that were started with `variable` (as `NAME=value`) in their
