@@ -20,6 +20,10 @@ const OUTPUT_LIMIT: usize = 4 << 20;
 /// So many timeouts may pass before the first line: a virtual machine starts, a
 /// scanner of viruses looks at the program, the machine is busy.
 const START: u32 = 5;
+/// A program that has worked for this part of the time is still starting, and
+/// may take so many times as long.
+const MUCH_WORK: u32 = 10;
+const STILL_AT_WORK: u32 = 3;
 /// What is caused comes in this part of a timeout.
 const AT_ONCE: u32 = 4;
 /// The longest grace period that is noticed.
@@ -124,9 +128,10 @@ pub(crate) enum Rude {
     /// Resets its connection behind the first half of a line.
     ResetsInALine,
     /// Resets its connection before anybody has accepted it, if the program is
-    /// the checker's (on Linux).
+    /// the checker's (on Unix).
     ResetsAtOnce,
-    /// Sends many lines, reads no answer, and closes.
+    /// Sends many lines, reads no answer, and closes, before anybody has
+    /// accepted it, likewise.
     ReadsNothing,
 }
 
@@ -311,11 +316,19 @@ impl Check {
             None => self.lab.timeout() * START,
             Some(_) => again,
         });
-        let heard = program.wait_until_listening().map_err(|failure| Failure {
+        let mut heard = program.wait_until_listening();
+        program.set_timeout(self.lab.timeout());
+        let longest = self.lab.timeout() * START * STILL_AT_WORK;
+        while heard.as_ref().is_err_and(is_silence)
+            && self.started.elapsed() < longest
+            && is_at_work(program, self.started)
+        {
+            heard = program.wait_until_listening();
+        }
+        let heard = heard.map_err(|failure| Failure {
             wanted: "print `listening on IP:PORT` first".to_owned(),
             ..failure
         });
-        program.set_timeout(self.lab.timeout());
         self.start_took.get_or_insert(self.started.elapsed());
         let any = SocketAddr::new(self.ip, 0);
         let asked: SocketAddr = addr.parse().unwrap_or(any);
@@ -423,31 +436,36 @@ impl Check {
         line: &str,
         answer: &str,
     ) -> Result {
-        let mut rude = match (how, &self.program) {
-            (Rude::ResetsAtOnce, Some(program)) => {
-                self.while_stopped(program, || self.connect("rude")?.reset())?;
-                return Ok(());
-            }
-            _ => self.connect("rude")?,
-        };
         match how {
             Rude::ResetsInALine => {
+                let mut rude = self.connect("rude")?;
                 rude.expect(greeting)?;
                 rude.send(format!("{line}half a li"))?;
                 rude.expect(answer)?;
-                rude.reset()?;
+                Ok(rude.reset()?)
             }
-            Rude::ResetsAtOnce => rude.reset()?,
-            Rude::ReadsNothing => {
-                // Fails if the program was quicker in closing.
+            Rude::ResetsAtOnce => {
+                self.unnoticed(|| self.connect("rude")?.reset())
+            }
+            Rude::ReadsNothing => self.unnoticed(|| {
+                let rude = self.connect("rude")?;
+                // Fails if a program elsewhere was quicker in closing.
                 let _ = rude.send(line.repeat(MANY_LINES));
                 rude.close();
-            }
+                Ok(())
+            }),
         }
-        Ok(())
     }
 
-    /// The program notices what `act` does when it is over.
+    /// The program, if it is the checker's, notices what `act` does when it is
+    /// over.
+    fn unnoticed(&self, act: impl FnOnce() -> harness::Result) -> Result {
+        Ok(match &self.program {
+            Some(program) => self.while_stopped(program, act)?,
+            None => act()?,
+        })
+    }
+
     fn while_stopped(
         &self,
         program: &Program,
@@ -678,6 +696,17 @@ impl Check {
             section: id.map(|id| (page(id), id)),
         }
     }
+}
+
+fn is_silence(failure: &Failure) -> bool {
+    matches!(*failure.fault, Fault::TimedOut(_))
+}
+
+/// True if the program has used much of the processor since it was started,
+/// where the system tells: a compiler may be at work, or a busy machine.
+fn is_at_work(program: &Program, started: Instant) -> bool {
+    let worked = harness::proc::cpu_time(program.id());
+    worked.is_some_and(|worked| worked > started.elapsed() / MUCH_WORK)
 }
 
 /// Receives the end of the connection, by FIN or by RST, and nothing else.

@@ -3,6 +3,7 @@ another mistake. Usage: near-misses.py NAME HOST:PORT. (`mapped`, `right`,
 `who`, `leaves-with-143` and `leaves-by-the-signal` are right.)
 """
 
+import contextlib
 import ipaddress
 import os
 import queue
@@ -733,8 +734,9 @@ def told(ip, conn):
     return f"IPv{ip.version} {ip} {distance}\n"
 
 
-def who(taken=bracketed, line=told, clients=-1):
-    host, port = taken(sys.argv[-1])
+def who(taken=bracketed, line=told, clients=-1, bound=str, then=id):
+    asked, port = taken(sys.argv[-1])
+    host = bound(asked)
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     family, kind, _, _, addr = found[0]
     server = socket.socket(family, kind)
@@ -742,16 +744,23 @@ def who(taken=bracketed, line=told, clients=-1):
         server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     server.bind(addr)
     server.listen()
-    host, port = server.getsockname()[:2]
+    port = server.getsockname()[1]
+    host = server.getsockname()[0] if host == asked else asked
     host = f"[{host}]" if ":" in host else host
     print(f"listening on {host}:{port}", flush=True)
     while clients != 0:
         conn, addr = server.accept()
-        with conn:
+        with conn, contextlib.suppress(OSError):
             ip = ipaddress.ip_address(addr[0])
             conn.sendall(line(ip, conn).encode())
+            then(conn)
         clients -= 1
     threading.Event().wait()
+
+
+def waits_for_the_end(conn):
+    conn.shutdown(socket.SHUT_WR)
+    conn.recv(1024)
 
 
 def in_hexadecimal(ip, conn):
@@ -933,6 +942,15 @@ PROGRAMS = {
         line=lambda ip, conn: told(ip, conn).strip()
     ),
     "who-one-client-only": lambda: who(clients=1),
+    "who-waits-for-the-end": lambda: who(then=waits_for_the_end),
+    "everywhere-of-ipv4": lambda: who(
+        bound=lambda host: "0.0.0.0" if "." in host else host
+    ),
+    "ipv6-as-ipv4": lambda: who(
+        line=lambda ip, conn: told(
+            ipaddress.IPv4Address(int(ip) % 2**32), conn
+        )
+    ),
     "leaves-with-143": lambda: finish(lambda: os._exit(143)),
     "leaves-by-the-signal": lambda: finish(leave_by_the_signal),
     "leaves-with-1": lambda: finish(lambda: os._exit(1)),

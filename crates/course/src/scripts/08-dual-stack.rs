@@ -2,7 +2,8 @@
 
 use std::io;
 use std::net::{
-    IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket,
+    IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream,
+    ToSocketAddrs, UdpSocket,
 };
 
 use harness::{Failure, Fault, Peer, quote};
@@ -25,30 +26,17 @@ const ELSEWHERE: [(&str, &str); 2] = [
 pub(crate) fn check(c: &mut Check) -> Result {
     c.begin()?;
     c.step("a client is told who it is, at the given address only");
-    first_client(c)?;
-    is_told(c, c.addr(), "near")?;
+    two_clients(c)?;
     if c.is_ours() {
-        let served = served_elsewhere(c);
-        // If it can be started again, then what ends it later is the address.
-        c.kill()?;
-        c.start_anew()?;
-        is_told(c, c.addr(), "near")?;
-        // Once it might be another program, with the same port by accident.
-        if served.is_some()
-            && let Some(other) = served_elsewhere(c)
-        {
-            let fault = Fault::Unexpected(format!("an answer at {other}"));
-            return Err(c
-                .error("client", "be refused at another address", fault)
-                .certainly("listens-everywhere"));
-        }
+        let again = SocketAddr::new(c.addr().ip(), 0);
+        is_told_here_only(c, again)?;
     }
 
     c.step("a client that resets its connection ends only itself");
     for how in [Rude::ResetsAtOnce, Rude::ReadsNothing] {
         for _ in 0..AGAIN {
             let rude = |c: &mut Check| c.rude(how, "", "hello\n", "");
-            let good = |c: &mut Check| is_told(c, c.addr(), "near");
+            let good = |c: &mut Check| is_told(c, c.addr());
             c.survives(good, rude)?;
         }
     }
@@ -63,14 +51,19 @@ pub(crate) fn check(c: &mut Check) -> Result {
         c.start("[::]:0").diagnose(Exited, "ipv4-only")?;
         let port = c.addr().port();
         let [v4, v6] = [V4, V6].map(|ip| SocketAddr::new(ip, port));
-        is_told(c, v6, "near").diagnose_if("ipv4-only", |error| {
-            error.is(Refused) && is_told(c, v4, "near").is_ok()
-        })?;
+        is_told(c, v6)
+            .diagnose_if("ipv4-only", |error| {
+                error.is(Refused) && is_told(c, v4).is_ok()
+            })
+            .diagnose_if("cut-down-to-ipv4", |error| {
+                // What `::1` looks like in the last four of its bytes.
+                words(error)[..2] == ["IPv4", "0.0.0.1"]
+            })?;
 
         c.step(next);
-        is_told(c, v4, "near")
+        is_told(c, v4)
             .diagnose_if("ipv6-only", |error| {
-                error.is(Refused) && is_told(c, v6, "near").is_ok()
+                error.is(Refused) && is_told(c, v6).is_ok()
             })
             .diagnose_if("shows-the-mapped-address", |error| {
                 let ip = words(error)[1].parse::<Ipv6Addr>();
@@ -85,12 +78,17 @@ pub(crate) fn check(c: &mut Check) -> Result {
                 (family, distance) == ("IPv4", "far")
                     && ip.parse::<Ipv4Addr>().is_ok()
             })?;
+
+        c.step("told [::1], it listens nowhere else");
+        c.kill()?;
+        c.start("[::1]:0")?;
+        is_told_here_only(c, SocketAddr::new(V6, 0))?;
     }
 
     if c.step_with_program("a name is looked up") {
         c.kill()?;
         c.start("localhost:0").diagnose(Exited, "takes-no-names")?;
-        is_told(c, c.addr(), "near")?;
+        is_told(c, c.addr())?;
     }
 
     let step = "a client from an address that is not loopback is far";
@@ -101,10 +99,9 @@ pub(crate) fn check(c: &mut Check) -> Result {
     if c.step_with_program(step) {
         c.kill()?;
         c.start(&SocketAddr::new(ip, 0).to_string())?;
-        is_told(c, c.addr(), "far")
-            .diagnose_if("everybody-is-near", |error| {
-                words(error) == words_of(&line(ip, "near"))
-            })?;
+        is_told(c, c.addr()).diagnose_if("everybody-is-near", |error| {
+            words(error) == words_of(&line(ip, "near"))
+        })?;
     }
     Ok(())
 }
@@ -125,54 +122,86 @@ fn line(ip: IpAddr, distance: &str) -> String {
     format!("{family} {ip} {distance}")
 }
 
-/// As [`is_told`], at the program's own address, where one more is known.
-fn first_client(c: &mut Check) -> Result {
+/// Two clients of the program's own address; the first one stays.
+fn two_clients(c: &mut Check) -> Result {
     let from = other_loopback(c, c.addr());
-    let mut client = connected(c, from, c.addr())?;
+    let mut a = connected(c, from, c.addr())?;
     let line = |client: &mut Peer| client.line().map(drop);
     let says = |client: &mut Peer| {
         client.send("hello\n").is_ok() && client.half_close().is_ok()
     };
-    learns(c, &mut client, "near")
+    learns(c, &mut a)
         .diagnose_if_cured("waits-for-the-client", |error| {
-            error.is(TimedOut) && c.is_cured(&mut client, line, says)
+            error.is(TimedOut) && c.is_cured(&mut a, line, says)
         })
         .diagnose_if("near-is-one-address", |error| {
             let far = from.map(|ip| self::line(ip, "far"));
             far.is_some_and(|far| words(error) == words_of(&far))
-                && connected(c, Some(V4), c.addr()).is_ok_and(|mut usual| {
-                    learns(c, &mut usual, "near").is_ok()
-                })
+                && connected(c, Some(V4), c.addr())
+                    .is_ok_and(|mut usual| learns(c, &mut usual).is_ok())
         })?;
-    client
-        .expect_end()
+    a.expect_end()
         .diagnose_if_cured("waits-for-the-client", |error| {
-            error.is(TimedOut)
-                && c.is_cured(&mut client, Peer::expect_end, says)
+            error.is(TimedOut) && c.is_cured(&mut a, Peer::expect_end, says)
         })
         .diagnose_if("keeps-the-connection", |error| {
             // Who is merely busy, or late, tells nobody else meanwhile.
             error.is(TimedOut)
-                && client
-                    .expect_end()
+                && a.expect_end()
                     .is_err_and(|e| StepError::from(e).is(TimedOut))
-                && connected(c, None, c.addr()).is_ok_and(|mut next| {
-                    learns(c, &mut next, "near").is_ok()
-                })
+                && connected(c, None, c.addr())
+                    .is_ok_and(|mut next| learns(c, &mut next).is_ok())
+        })?;
+    // One that has a name nearly everywhere.
+    let from = from.map(|_| V4);
+    let mut b = connected(c, from, c.addr())?;
+    learns(c, &mut b)
+        .diagnose_if_cured("waits-for-the-client", |error| {
+            let leaves = |_: &mut Peer| a.half_close().is_ok();
+            error.is(TimedOut) && c.is_cured(&mut b, line, leaves)
         })
+        .diagnose_if("name-for-an-address", |error| {
+            let [family, name, distance] = words(error);
+            let mut ips = (name, 0).to_socket_addrs().into_iter().flatten();
+            (family, distance) == ("IPv4", "near")
+                && name.parse::<IpAddr>().is_err()
+                && ips.any(|addr| addr.ip() == V4)
+        })?;
+    Ok(b.expect_end()?)
 }
 
-/// A client of `to` learns its own address, in whichever form, and that it is
-/// as far as this; and then the connection is closed.
-fn is_told(c: &mut Check, to: SocketAddr, distance: &str) -> Result {
+/// The program, started again at `addr`, listens nowhere else.
+fn is_told_here_only(c: &mut Check, addr: SocketAddr) -> Result {
+    let served = served_elsewhere(c);
+    // If it can be started again, then what ends it later is the address.
+    c.kill()?;
+    c.start(&addr.to_string())?;
+    is_told(c, c.addr())?;
+    // Once it might be another program, with the same port by accident.
+    if served.is_none() {
+        return Ok(());
+    }
+    let Some(other) = served_elsewhere(c) else {
+        return Ok(());
+    };
+    let fault = Fault::Unexpected(format!("an answer at {other}"));
+    Err(c
+        .error("client", "be refused at another address", fault)
+        .certainly("listens-everywhere"))
+}
+
+/// A client of `to` learns its own address, in whichever form, and how far it
+/// is; and then the connection is closed.
+fn is_told(c: &mut Check, to: SocketAddr) -> Result {
     let from = other_loopback(c, to);
     let mut client = connected(c, from, to)?;
-    learns(c, &mut client, distance)?;
+    learns(c, &mut client)?;
     Ok(client.expect_end()?)
 }
 
-fn learns(c: &Check, client: &mut Peer, distance: &str) -> Result {
-    let right = line(client.local_addr()?.ip(), distance);
+fn learns(c: &Check, client: &mut Peer) -> Result {
+    let own = client.local_addr()?.ip();
+    let right = line(own, if own.is_loopback() { "near" } else { "far" });
     let wanted = quote(format!("{right}\n").as_bytes());
     let wanted = format!("receive {wanted}");
     let told = client.line().map_err(|failure| Failure {
@@ -224,7 +253,7 @@ fn served_elsewhere(c: &mut Check) -> Option<SocketAddr> {
     [V4, V6]
         .map(|ip| SocketAddr::new(ip, addr.port()))
         .into_iter()
-        .find(|&other| other != addr && is_told(c, other, "near").is_ok())
+        .find(|&other| other != addr && is_told(c, other).is_ok())
 }
 
 /// An address of this machine by which it would reach others.
