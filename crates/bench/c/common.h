@@ -63,6 +63,14 @@ struct client {
     struct sockaddr_in peer;
 };
 
+/* Says that a client has come. */
+static inline void greet(const struct client *client)
+{
+    char name[NAME_SIZE];
+    name_of(&client->peer, name);
+    printf("%s connected\n", name);
+}
+
 /* The next client, after its line. An error does not end the server. */
 static inline struct client accept_client(int listener)
 {
@@ -73,9 +81,7 @@ static inline struct client accept_client(int listener)
         perror("cannot accept a client, trying again");
         nanosleep(&(struct timespec){ .tv_sec = 1 }, NULL);
     }
-    char name[NAME_SIZE];
-    name_of(&client.peer, name);
-    printf("%s connected\n", name);
+    greet(&client);
     return client;
 }
 

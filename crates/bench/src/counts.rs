@@ -1,25 +1,27 @@
 //! What is counted, not timed: system calls, the memory of an idle client.
 
 use std::collections::BTreeMap;
+use std::fmt::{self, Display, Formatter};
 use std::fs;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
-use harness::{proc, strace};
+use harness::{proc, strace, tasks};
+use serde::{Deserialize, Serialize};
 
-use crate::load::{client, line_talk};
-use crate::server::{self, Contender, Server};
+use crate::load::{Talk, client, line_talk};
+use crate::measure::{Named, round};
+use crate::server::{self, Server};
 
 /// How much more is done in another run, to see what each costs.
 const MORE: usize = 20;
 /// Lines that are counted, and those before them, which may fill buffers.
 const LINES: usize = 1000;
 const WARM_UP: usize = 10;
-/// Idle clients, few and many.
-const IDLE: [usize; 2] = [100, 300];
+/// Idle clients that are there before those who are counted.
+const FEW_IDLE: usize = 100;
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 /// A trace that has not grown for so long is complete.
 const QUIET: Duration = Duration::from_millis(200);
@@ -28,52 +30,83 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// How often each system call is made; a difference has fractions.
 type Counts = BTreeMap<String, f64>;
 
-/// A client from beginning to end: the server's address, how many requests.
-type Talk = fn(SocketAddr, usize) -> Result<()>;
+/// The heading above [`Calls`].
+pub const CALLS: &str =
+    "calls: system calls of the server, counted with strace";
 
-/// Prints the system calls of a request and of a client.
-///
-/// # Errors
-/// When a server under strace does not do its work.
-pub fn calls(contenders: &[(Contender, Talk)], folder: &Path) -> Result<()> {
-    println!("\ncalls: system calls of the server, counted with strace");
-    if !strace::is_there() {
-        println!("  skipped: there is no strace here (it is for Linux)");
-        return Ok(());
-    }
-    for (contender, talk) in contenders {
-        let command = contender.build(folder)?;
-        let count = |clients, requests| {
-            trace(&command, folder, |server| {
-                in_turn(server, *talk, clients, requests)
-            })
-        };
-        let base = count(1, 1)?;
-        let request = each(&count(1, 1 + MORE)?, &base);
-        let mut client = each(&count(1 + MORE, 1)?, &base);
-        for (name, count) in &request {
-            *client.entry(name.clone()).or_default() -= count;
-        }
-        println!("  {}", contender.label());
-        println!("    a request         {}", list(&request));
-        println!("    a client besides  {}", list(&client));
-    }
-    Ok(())
+/// The system calls of a server.
+#[derive(Serialize, Deserialize)]
+pub struct Calls {
+    /// The server's name.
+    pub contender: String,
+    /// Those for a request.
+    pub request: Counts,
+    /// Those for a client, besides its requests.
+    pub client: Counts,
 }
 
-/// Clients one after the other; each begins when no thread is left of the one
-/// before, so that what threads leave to each other is always the same.
+impl Display for Calls {
+    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+        writeln!(f, "{}", self.contender)?;
+        writeln!(f, "    a request         {}", list(&self.request))?;
+        write!(f, "    a client besides  {}", list(&self.client))
+    }
+}
+
+/// Counts the system calls of a server. `None`: there is no strace here.
+///
+/// # Errors
+/// When the server under strace does not do its work.
+pub fn calls(
+    (contender, command): &Named,
+    talk: Talk,
+    folder: &Path,
+) -> Result<Option<Calls>> {
+    if !strace::is_there() {
+        return Ok(None);
+    }
+    let count = |clients, requests| {
+        trace(command, folder, |server| {
+            in_turn(server, talk, clients, requests)
+        })
+    };
+    let base = count(1, 1)?;
+    let request = each(&count(1, 1 + MORE)?, &base);
+    let mut client = each(&count(1 + MORE, 1)?, &base);
+    for (name, count) in &request {
+        *client.entry(name.clone()).or_default() -= count;
+    }
+    let made = |counts: Counts| {
+        let counts = counts.into_iter().map(|(name, n)| (name, round(n)));
+        counts.filter(|(_, count)| count.abs() > 1e-6).collect()
+    };
+    Ok(Some(Calls {
+        contender: contender.clone(),
+        request: made(request),
+        client: made(client),
+    }))
+}
+
+/// Clients one after the other. Each request comes when the server waits for
+/// one, and each client when nothing is left of the one before: so it is the
+/// same calls each time.
 fn in_turn(
     server: &Server,
     talk: Talk,
     clients: usize,
     requests: usize,
 ) -> Result<()> {
-    let threads = proc::threads(server.process);
+    let rests = || {
+        let threads = tasks::thread_ids(server.process).unwrap_or_default();
+        threads.iter().all(|&id| tasks::sleeps(id) != Some(false))
+    };
+    let wait = || wait_until("the server waits for a client", rests);
+    wait()?;
+    let descriptors = proc::descriptors(server.process);
     for _ in 0..clients {
-        talk(server.addr, requests)?;
-        wait_until("a thread ends", || {
-            proc::threads(server.process) == threads
+        talk(server.addr, requests, &mut |_| wait())?;
+        wait_until("nothing is left of a client", || {
+            proc::descriptors(server.process) == descriptors && rests()
         })?;
     }
     Ok(())
@@ -122,23 +155,19 @@ fn each(many: &Counts, few: &Counts) -> Counts {
 
 /// Such as `2: recvfrom 1, sendto 1`.
 fn list(counts: &Counts) -> String {
-    let counts: Vec<_> = counts
-        .iter()
-        .filter(|(_, count)| count.abs() > 1e-6)
-        .collect();
     if counts.is_empty() {
         return "none".to_owned();
     }
-    let total: f64 = counts.iter().map(|(_, count)| *count).sum();
+    let total: f64 = counts.values().sum();
     let names: Vec<_> = counts
         .iter()
-        .map(|(name, count)| format!("{name} {}", short(**count)))
+        .map(|(name, count)| format!("{name} {}", short(*count)))
         .collect();
     format!("{}: {}", short(total), names.join(", "))
 }
 
 /// A number without decimals that say nothing.
-fn short(number: f64) -> String {
+pub fn short(number: f64) -> String {
     let text = format!("{number:.2}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
@@ -147,7 +176,7 @@ fn short(number: f64) -> String {
 ///
 /// # Errors
 /// When a server does not serve.
-pub fn allocations(contenders: &[Contender], folder: &Path) -> Result<()> {
+pub fn allocations(contenders: &[Named], folder: &Path) -> Result<()> {
     println!("\nallocations: of the server, for each of {LINES} lines");
     if !cfg!(all(target_os = "linux", target_env = "gnu")) {
         println!("  skipped: it takes a C library that can be asked (glibc)");
@@ -156,16 +185,16 @@ pub fn allocations(contenders: &[Contender], folder: &Path) -> Result<()> {
     let counter =
         server::compile("allocations", folder, &["-shared", "-fPIC"])?;
     let file = folder.join("count");
-    for contender in contenders {
+    for (contender, command) in contenders {
         fs::write(&file, 0u64.to_ne_bytes())?;
         let prefix = [
             "env".to_owned(),
             format!("LD_PRELOAD={}", counter.display()),
             format!("ALLOCATIONS={}", file.display()),
         ];
-        let server = Server::start(&prefix, &contender.build(folder)?)?;
+        let server = Server::start(&prefix, command)?;
         let mut counts = [0; 2];
-        line_talk(server.addr, WARM_UP + LINES, |number| {
+        line_talk(server.addr, WARM_UP + LINES, &mut |number| {
             let now = u64::from_ne_bytes(
                 fs::read(&file)?.try_into().unwrap_or_default(),
             );
@@ -178,36 +207,58 @@ pub fn allocations(contenders: &[Contender], folder: &Path) -> Result<()> {
         let [before, after] = counts;
         ensure!(before > 0, "nothing was counted");
         let each = (after - before) as f64 / LINES as f64;
-        println!("  {:24}{}", contender.label(), short(each));
+        println!("  {contender:24}{}", short(each));
     }
     Ok(())
 }
 
-/// Prints what an idle client costs a server in memory of its own.
+/// The heading above [`Memory`].
+pub const MEMORY: &str = "memory: of the server's own, for each idle client";
+
+/// What an idle client costs a server.
+#[derive(Serialize, Deserialize)]
+pub struct Memory {
+    /// The server's name.
+    pub contender: String,
+    /// How many there were.
+    pub clients: usize,
+    /// In memory of its own, for each of them.
+    pub kib: f64,
+}
+
+impl Display for Memory {
+    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+        write!(f, "{:27}{:8.2} KiB", self.contender, self.kib)
+    }
+}
+
+/// What an idle client costs a server that has `clients`. `None`: this system
+/// does not tell.
 ///
 /// # Errors
-/// When a server does not serve them.
-pub fn memory(contenders: &[Contender], folder: &Path) -> Result<()> {
-    println!("\nmemory: of the server's own, for each idle client");
-    for contender in contenders {
-        let server = Server::start(&[], &contender.build(folder)?)?;
-        let mut streams = Vec::new();
-        let mut bytes = Vec::new();
-        for count in IDLE {
-            while streams.len() < count {
-                streams.push(client(server.addr)?);
-            }
-            bytes.extend(proc::private_memory(server.process));
+/// When the server does not serve them.
+pub fn memory(
+    (contender, command): &Named,
+    clients: usize,
+) -> Result<Option<Memory>> {
+    let server = Server::start(&[], command)?;
+    let mut streams = Vec::new();
+    let mut bytes = Vec::new();
+    for count in [FEW_IDLE, clients] {
+        while streams.len() < count {
+            streams.push(client(server.addr)?);
         }
-        let [few, many] = bytes[..] else {
-            println!("  skipped: this system does not tell (Linux does)");
-            return Ok(());
-        };
-        let idle = (IDLE[1] - IDLE[0]) as f64;
-        let kib = (many as f64 - few as f64) / idle / 1024.0;
-        println!("  {:24}{kib:8.1} KiB", contender.label());
+        bytes.extend(proc::private_memory(server.process));
     }
-    Ok(())
+    let [few, many] = bytes[..] else {
+        return Ok(None);
+    };
+    let idle = (clients - FEW_IDLE) as f64;
+    Ok(Some(Memory {
+        contender: contender.clone(),
+        clients,
+        kib: round((many as f64 - few as f64) / idle / 1024.0),
+    }))
 }
 
 fn wait_until(what: &str, mut done: impl FnMut() -> bool) -> Result<()> {

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 
+use crate::server::Server;
+
 const MESSAGE: [u8; 64] = [b'x'; 64];
 const LINE: [u8; 64] = {
     let mut line = MESSAGE;
@@ -19,6 +21,48 @@ const CHUNK: usize = 64 << 10;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Fewer than there are ports: each connection leaves one in TIME-WAIT.
 const MAX_CONNECTIONS: usize = 20_000;
+
+/// What came of a load.
+pub struct Work {
+    /// In the load's unit.
+    pub figure: f64,
+    /// The part of the time in which the server had a processor, where the
+    /// system tells.
+    pub busy: Option<f64>,
+}
+
+/// Looks at the clock and at the server's processor time, from when the
+/// clients are ready.
+struct Meter<'a> {
+    server: &'a Server,
+    start: Instant,
+    used: Option<Duration>,
+}
+
+impl<'a> Meter<'a> {
+    fn start(server: &'a Server) -> Self {
+        Self {
+            server,
+            used: cpu_time(server.process),
+            start: Instant::now(),
+        }
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    /// `figure` makes the figure of the seconds that have passed.
+    fn stop(&self, figure: impl FnOnce(f64) -> f64) -> Work {
+        let seconds = self.elapsed().as_secs_f64();
+        let used = cpu_time(self.server.process);
+        let used = used.zip(self.used).map(|(now, then)| now - then);
+        Work {
+            figure: figure(seconds),
+            busy: used.map(|used| used.as_secs_f64() / seconds),
+        }
+    }
+}
 
 /// A kind of load, and how many clients make it.
 #[derive(Clone, Copy)]
@@ -60,6 +104,18 @@ impl Load {
         }
     }
 
+    /// How many clients are connected at once.
+    pub fn clients(self) -> usize {
+        match self {
+            Self::PingPong(n)
+            | Self::Lines(n)
+            | Self::Udp(n)
+            | Self::Connect(n)
+            | Self::Burst(n) => n,
+            Self::Bulk => 1,
+        }
+    }
+
     /// What [`Load::run`] measures.
     pub fn unit(self) -> &'static str {
         match self {
@@ -70,20 +126,33 @@ impl Load {
         }
     }
 
-    /// Loads the server at `addr` for about `time`. Blocks so long.
+    /// Loads `server` for about `time`. Blocks so long.
     ///
     /// # Errors
     /// When an answer is wrong or missing.
-    pub fn run(self, addr: SocketAddr, time: Duration) -> Result<f64> {
+    pub fn run(self, server: &Server, time: Duration) -> Result<Work> {
         match self {
-            Self::PingPong(count) => ping_pong(addr, count, time),
-            Self::Lines(count) => lines(addr, count, time),
-            Self::Bulk => bulk(addr, time),
-            Self::Udp(count) => udp(addr, count, time),
-            Self::Connect(count) => connect_echo_close(addr, count, time),
-            Self::Burst(count) => burst(addr, count),
+            Self::PingPong(count) => ping_pong(server, count, time),
+            Self::Lines(count) => lines(server, count, time),
+            Self::Bulk => bulk(server, time),
+            Self::Udp(count) => udp(server, count, time),
+            Self::Connect(count) => connect_echo_close(server, count, time),
+            Self::Burst(count) => burst(server, count),
         }
     }
+}
+
+/// The processor time that a process and its threads have used so far.
+#[cfg(target_os = "linux")]
+fn cpu_time(process: u32) -> Option<Duration> {
+    use nix::{time::clock_getcpuclockid, unistd::Pid};
+    let clock = clock_getcpuclockid(Pid::from_raw(process.cast_signed()));
+    clock.ok()?.now().ok().map(Duration::from)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn cpu_time(_: u32) -> Option<Duration> {
+    None
 }
 
 /// A client that is connected and was answered once.
@@ -98,46 +167,63 @@ fn connect(addr: SocketAddr) -> Result<TcpStream> {
     // gives `connect` up by itself, and no message here waits for another, so
     // that Nagle's algorithm has nothing to hold back.
     let stream = TcpStream::connect(addr)
-        .context("cannot connect; is `ulimit -n` above 600?")?;
+        .context("cannot connect; is `ulimit -n` high enough?")?;
     stream.set_read_timeout(Some(PATIENCE))?;
     Ok(stream)
 }
 
-/// A client from beginning to end, with so many requests.
+/// A client from beginning to end: the server's address, how many requests,
+/// and what is to be done after each answer, by its number.
+pub type Talk =
+    fn(SocketAddr, usize, &mut dyn FnMut(usize) -> Result<()>) -> Result<()>;
+
+/// A [`Talk`] over TCP.
 ///
 /// # Errors
-/// When an answer is wrong or missing.
-pub fn tcp_talk(addr: SocketAddr, requests: usize) -> Result<()> {
-    let stream = client(addr)?;
-    (1..requests).try_for_each(|_| exchange(&stream))
+/// When an answer is wrong or missing, or `after` fails.
+pub fn tcp_talk(
+    addr: SocketAddr,
+    requests: usize,
+    after: &mut dyn FnMut(usize) -> Result<()>,
+) -> Result<()> {
+    let stream = connect(addr)?;
+    (1..=requests).try_for_each(|number| {
+        exchange(&stream)?;
+        after(number)
+    })
 }
 
-/// The same in lines. Calls `at` with the number of each line answered.
+/// A [`Talk`] in lines, whose answers have a number.
 ///
 /// # Errors
-/// When an answer is wrong or missing, or `at` fails.
+/// As for [`tcp_talk`].
 pub fn line_talk(
     addr: SocketAddr,
     requests: usize,
-    mut at: impl FnMut(usize) -> Result<()>,
+    after: &mut dyn FnMut(usize) -> Result<()>,
 ) -> Result<()> {
     let mut stream = connect(addr)?;
     (1..=requests).try_for_each(|number| {
         stream.write_all(&LINE)?;
         numbered_answer(&stream, number)?;
-        at(number)
+        after(number)
     })
 }
 
-/// The same over UDP.
+/// A [`Talk`] over UDP.
 ///
 /// # Errors
-/// When an answer is wrong or missing.
-pub fn udp_talk(addr: SocketAddr, requests: usize) -> Result<()> {
+/// As for [`tcp_talk`].
+pub fn udp_talk(
+    addr: SocketAddr,
+    requests: usize,
+    after: &mut dyn FnMut(usize) -> Result<()>,
+) -> Result<()> {
     let socket = udp_client(addr)?;
-    (0..requests).try_for_each(|_| {
+    (1..=requests).try_for_each(|number| {
         socket.send(&MESSAGE)?;
-        datagram(&socket)
+        datagram(&socket)?;
+        after(number)
     })
 }
 
@@ -155,11 +241,11 @@ fn answer(mut stream: &TcpStream) -> Result<()> {
 
 /// One thread asks on all connections, and then takes all answers: two calls
 /// a message, as for the server, and no switch from thread to thread.
-fn ping_pong(addr: SocketAddr, count: usize, time: Duration) -> Result<f64> {
+fn ping_pong(server: &Server, count: usize, time: Duration) -> Result<Work> {
     let streams = (0..count)
-        .map(|_| client(addr))
+        .map(|_| client(server.addr))
         .collect::<Result<Vec<_>>>()?;
-    rate(time, || {
+    rate(server, time, || {
         for mut stream in &streams {
             stream.write_all(&MESSAGE)?;
         }
@@ -169,12 +255,12 @@ fn ping_pong(addr: SocketAddr, count: usize, time: Duration) -> Result<f64> {
 }
 
 /// As [`ping_pong`], with a server that numbers the lines of each client.
-fn lines(addr: SocketAddr, count: usize, time: Duration) -> Result<f64> {
+fn lines(server: &Server, count: usize, time: Duration) -> Result<Work> {
     let streams = (0..count)
-        .map(|_| connect(addr))
+        .map(|_| connect(server.addr))
         .collect::<Result<Vec<_>>>()?;
     let mut number = 0;
-    rate(time, || {
+    rate(server, time, || {
         number += 1;
         for mut stream in &streams {
             stream.write_all(&LINE)?;
@@ -197,28 +283,29 @@ fn numbered_answer(mut stream: &TcpStream, number: usize) -> Result<()> {
 
 /// How often a second something is done that `sweep` does a few times.
 fn rate(
+    server: &Server,
     time: Duration,
     mut sweep: impl FnMut() -> Result<usize>,
-) -> Result<f64> {
+) -> Result<Work> {
     let warm_up = Instant::now();
     while warm_up.elapsed() < time / 10 {
         sweep()?;
     }
-    let start = Instant::now();
+    let meter = Meter::start(server);
     let mut done = 0;
-    while start.elapsed() < time {
+    while meter.elapsed() < time {
         done += sweep()?;
     }
-    Ok(done as f64 / start.elapsed().as_secs_f64())
+    Ok(meter.stop(|seconds| done as f64 / seconds))
 }
 
-fn bulk(addr: SocketAddr, time: Duration) -> Result<f64> {
-    let stream = client(addr)?;
+fn bulk(server: &Server, time: Duration) -> Result<Work> {
+    let stream = client(server.addr)?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    let start = Instant::now();
+    let meter = Meter::start(server);
     let sender = |mut stream: &TcpStream| -> io::Result<()> {
         let chunk = vec![b'x'; CHUNK];
-        while start.elapsed() < time {
+        while meter.elapsed() < time {
             stream.write_all(&chunk)?;
         }
         stream.shutdown(Shutdown::Write)
@@ -236,12 +323,12 @@ fn bulk(addr: SocketAddr, time: Duration) -> Result<f64> {
         joined(sender)??;
         anyhow::Ok(received)
     })?;
-    Ok(received as f64 / 1e6 / start.elapsed().as_secs_f64())
+    Ok(meter.stop(|seconds| received as f64 / 1e6 / seconds))
 }
 
-fn udp(addr: SocketAddr, count: usize, time: Duration) -> Result<f64> {
-    let socket = udp_client(addr)?;
-    rate(time, || {
+fn udp(server: &Server, count: usize, time: Duration) -> Result<Work> {
+    let socket = udp_client(server.addr)?;
+    rate(server, time, || {
         for _ in 0..count {
             socket.send(&MESSAGE)?;
         }
@@ -265,15 +352,15 @@ fn datagram(socket: &UdpSocket) -> Result<()> {
 }
 
 fn connect_echo_close(
-    addr: SocketAddr,
+    server: &Server,
     count: usize,
     time: Duration,
-) -> Result<f64> {
-    let start = Instant::now();
+) -> Result<Work> {
+    let meter = Meter::start(server);
     let work = || -> Result<usize> {
         let mut done = 0;
-        while start.elapsed() < time && done < MAX_CONNECTIONS / count {
-            client(addr)?;
+        while meter.elapsed() < time && done < MAX_CONNECTIONS / count {
+            client(server.addr)?;
             done += 1;
         }
         Ok(done)
@@ -283,24 +370,24 @@ fn connect_echo_close(
         let done = clients.into_iter().map(|client| joined(client)?);
         done.sum::<Result<usize>>()
     })?;
-    Ok(done as f64 / start.elapsed().as_secs_f64())
+    Ok(meter.stop(|seconds| done as f64 / seconds))
 }
 
-fn burst(addr: SocketAddr, count: usize) -> Result<f64> {
+fn burst(server: &Server, count: usize) -> Result<Work> {
     let barrier = Barrier::new(count + 1);
     let work = || {
         barrier.wait();
-        client(addr)
+        client(server.addr)
     };
     thread::scope(|scope| {
         let clients: Vec<_> = (0..count).map(|_| scope.spawn(work)).collect();
         barrier.wait();
-        let start = Instant::now();
+        let meter = Meter::start(server);
         let streams = clients.into_iter().map(|client| joined(client)?);
         let streams = streams.collect::<Result<Vec<_>>>()?;
-        let milliseconds = start.elapsed().as_secs_f64() * 1e3;
+        let work = meter.stop(|seconds| seconds * 1e3);
         drop(streams);
-        Ok(milliseconds)
+        Ok(work)
     })
 }
 

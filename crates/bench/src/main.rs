@@ -5,21 +5,24 @@
 //! what is printed are medians.
 
 mod counts;
+mod designs;
 mod load;
+mod measure;
 mod server;
 
-use std::process::{self, Command};
-use std::time::{Duration, Instant};
+use std::num::NonZero;
+use std::path::PathBuf;
+use std::time::Duration;
 use std::{env, fs, thread};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::builder::PossibleValuesParser;
 use clap::{Parser, value_parser};
-use harness::proc;
 
 use load::Load::{self, Bulk, Burst, Connect, Lines, PingPong, Udp};
+use load::Talk;
+use measure::{Named, Speed};
 use server::Contender::{self, C, Lesson, Python};
-use server::Server;
 
 /// Measures the lessons beside C programs of the same design.
 ///
@@ -34,15 +37,24 @@ struct Args {
     #[arg(long, default_value_t = 400, value_parser = value_parser!(u64).range(1..=9999))]
     millis: u64,
 
-    /// What to measure; everything if nothing is named
+    /// Writes what `designs` has found to this file: JSON, an object a line
+    #[arg(long)]
+    json: Option<PathBuf>,
+
+    /// What to measure; everything but `designs` if nothing is named
     #[arg(value_parser = PossibleValuesParser::new(names()))]
     scenario: Vec<String>,
+
+    /// A server that `designs` is to measure, too; its first line must be
+    /// `listening on IP:PORT`
+    #[arg(last = true)]
+    command: Vec<String>,
 }
 
-const THREADED: Contender = Lesson("lesson-03-threaded");
-const POOL: Contender = Lesson("lesson-04-thread-pool");
-const UDP: Contender = Lesson("lesson-05-udp");
-const FRAMING: Contender = Lesson("lesson-07-framing");
+const THREADED: Contender = Lesson("03-threaded", &[]);
+const POOL: Contender = Lesson("04-thread-pool", &[]);
+const UDP: Contender = Lesson("05-udp", &[]);
+const FRAMING: Contender = Lesson("07-framing", &[]);
 const C_THREADS: Contender = C("threads", &[]);
 const C_POOL: Contender = C("pool", &[]);
 const C_UDP: Contender = C("udp", &[]);
@@ -97,73 +109,101 @@ const SCENARIOS: &[Scenario] = &[
 const CALLS: &str = "calls";
 const ALLOCATIONS: &str = "allocations";
 const MEMORY: &str = "memory";
+const DESIGNS: &str = "designs";
 
 fn names() -> impl Iterator<Item = &'static str> {
     SCENARIOS
         .iter()
         .map(|s| s.0)
-        .chain([CALLS, ALLOCATIONS, MEMORY])
+        .chain([CALLS, ALLOCATIONS, MEMORY, DESIGNS])
 }
 
 fn main() -> Result<()> {
     let args = Args::parse();
-    let wanted = |name: &str| {
-        args.scenario.is_empty() || args.scenario.iter().any(|s| s == name)
-    };
+    let is_named = |name: &str| args.scenario.iter().any(|s| s == name);
+    let wanted = |name: &str| args.scenario.is_empty() || is_named(name);
+    let designs = is_named(DESIGNS);
+    let is_for_designs = !args.command.is_empty() || args.json.is_some();
+    if is_for_designs && !designs {
+        bail!("a COMMAND and --json are for `designs`: name it, too");
+    }
     let folder = tempfile::tempdir().context("no temporary folder")?;
-    let python = Command::new("python3").arg("-V").output().is_ok();
     // Built first: a compiler should have both cores.
     let mut ready = Vec::new();
     for scenario in SCENARIOS.iter().filter(|scenario| wanted(scenario.0)) {
         let mut commands = Vec::new();
         for contender in scenario.2 {
-            if python || !matches!(contender, Python(_)) {
-                let command = contender.build(folder.path())?;
-                commands.push((contender.label(), command));
+            if !matches!(contender, Python(_)) || contender.version().is_some()
+            {
+                commands.push(contender.named(folder.path())?);
             }
         }
         ready.push((scenario, commands));
     }
-    let pin = pin().unwrap_or_default();
-    introduce(&args, &pin);
+    let contenders = match designs {
+        true => designs::contenders(&args.command, folder.path())?,
+        false => Vec::new(),
+    };
+    let machine = machine();
+    let pin = measure::pin().unwrap_or_default();
+    introduce(&args, &machine, &pin);
     let time = Duration::from_millis(args.millis);
     for (scenario, commands) in ready {
         measure(scenario, &commands, args.rounds, time, &pin)
             .with_context(|| format!("in scenario {}", scenario.0))?;
     }
+    let all = |contenders: &[Contender]| {
+        contenders
+            .iter()
+            .map(|contender| contender.named(folder.path()))
+            .collect::<Result<Vec<_>>>()
+    };
     if wanted(CALLS) {
+        println!("\n{}", counts::CALLS);
         let tcp = [THREADED, C_THREADS, POOL, C_POOL];
-        let tcp = tcp.map(|contender| (contender, load::tcp_talk as _));
-        let udp = [UDP, C_UDP].map(|c| (c, load::udp_talk as _));
-        let lines = [FRAMING, C_LINES].map(|c| {
-            let talk =
-                |addr, requests| load::line_talk(addr, requests, |_| Ok(()));
-            (c, talk as _)
-        });
-        counts::calls(&[&tcp[..], &lines, &udp].concat(), folder.path())?;
+        let kinds: [(&[Contender], Talk); 3] = [
+            (&tcp, load::tcp_talk),
+            (&[FRAMING, C_LINES], load::line_talk),
+            (&[UDP, C_UDP], load::udp_talk),
+        ];
+        for (contenders, talk) in kinds {
+            for named in all(contenders)? {
+                match counts::calls(&named, talk, folder.path())? {
+                    Some(calls) => println!("  {calls}"),
+                    None => println!("  skipped: there is no strace here"),
+                }
+            }
+        }
     }
     if wanted(ALLOCATIONS) {
-        counts::allocations(&[FRAMING, C_LINES], folder.path())?;
+        counts::allocations(&all(&[FRAMING, C_LINES])?, folder.path())?;
     }
     if wanted(MEMORY) {
-        counts::memory(THREADS, folder.path())?;
+        println!("\n{}", counts::MEMORY);
+        for named in all(THREADS)? {
+            match counts::memory(&named, 300)? {
+                Some(memory) => println!("  {memory}"),
+                None => println!("  skipped: this system does not tell"),
+            }
+        }
+    }
+    if designs {
+        let how = designs::How {
+            rounds: args.rounds,
+            time,
+            pin: &pin,
+            folder: folder.path(),
+        };
+        let rows = designs::measure(&contenders, machine, &how)?;
+        if let Some(file) = args.json {
+            designs::write(&rows, &file)?;
+        }
     }
     Ok(())
 }
 
-/// Puts this process on a core, and gives the words that put a server on
-/// another; nothing where that cannot be done.
-fn pin() -> Option<Vec<String>> {
-    thread::available_parallelism()
-        .ok()
-        .filter(|n| n.get() > 1)?;
-    let here = process::id().to_string();
-    let pinned = Command::new("taskset").args(["-acp", "1", &here]).output();
-    pinned.ok().filter(|output| output.status.success())?;
-    Some(["taskset", "-c", "0"].map(str::to_owned).to_vec())
-}
-
-fn introduce(args: &Args, pin: &[String]) {
+/// What it is that measures.
+fn machine() -> String {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
     let cpus = read("/proc/cpuinfo");
     let model = cpus.lines().find_map(|line| {
@@ -172,12 +212,19 @@ fn introduce(args: &Args, pin: &[String]) {
                 .trim_matches([' ', '\t', ':']),
         )
     });
-    println!(
-        "{} {}, {}, load average {}; {} rounds of {} ms",
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    format!(
+        "{} {}, {}, cores: {cores}",
         env::consts::OS,
         read("/proc/sys/kernel/osrelease").trim(),
         model.unwrap_or(env::consts::ARCH),
-        read("/proc/loadavg").split(' ').next().unwrap_or_default(),
+    )
+}
+
+fn introduce(args: &Args, machine: &str, pin: &[String]) {
+    println!(
+        "{machine}, load average {}; {} rounds of {} ms",
+        measure::load_average(),
         args.rounds,
         args.millis,
     );
@@ -194,82 +241,24 @@ fn introduce(args: &Args, pin: &[String]) {
     }
 }
 
-/// What one contender did, round by round.
-#[derive(Clone, Default)]
-struct Measured {
-    /// In the unit of the load.
-    figures: Vec<f64>,
-    /// The part of the time in which the server had a processor; empty where
-    /// the system does not tell.
-    busy: Vec<f64>,
-}
-
-impl Measured {
-    /// The seconds of a processor that the server took for each unit of work.
-    /// Other programs disturb them less than the clock.
-    fn costs(&self) -> Vec<f64> {
-        divide(&self.busy, &self.figures)
-    }
-}
-
 fn measure(
     Scenario(name, load, _, aim): &Scenario,
-    commands: &[(String, Vec<String>)],
+    commands: &[Named],
     rounds: u16,
     time: Duration,
     pin: &[String],
 ) -> Result<()> {
-    let mut all = vec![Measured::default(); commands.len()];
-    for _ in 0..rounds {
-        for (measured, (label, command)) in all.iter_mut().zip(commands) {
-            let server = Server::start(pin, command)?;
-            let start = Instant::now();
-            let figure = load.run(server.addr, time);
-            measured
-                .figures
-                .push(figure.with_context(|| label.clone())?);
-            let elapsed = start.elapsed().as_secs_f64();
-            let used = proc::cpu_time(server.process);
-            measured
-                .busy
-                .extend(used.map(|t| t.as_secs_f64() / elapsed));
+    let mut all = measure::in_turn(commands, *load, rounds, time, pin);
+    for (measured, (label, _)) in all.iter_mut().zip(commands) {
+        if let Some(error) = measured.failed.take() {
+            return Err(error.context(label.clone()));
         }
     }
     println!("\n{name}: {} ({aim})", load.what());
-    let last = &all[all.len() - 1];
     for (measured, (label, _)) in all.iter().zip(commands) {
-        let Measured { figures, busy } = measured;
-        let ratios = divide(figures, &last.figures);
-        print!(
-            "  {label:22}{:8.0} {}, {:.2} ({:.2} to {:.2})",
-            median(figures),
-            load.unit(),
-            median(&ratios),
-            ratios.iter().copied().fold(f64::INFINITY, f64::min),
-            ratios.iter().copied().fold(0.0, f64::max),
-        );
-        if !busy.is_empty() && load.unit() != "ms" {
-            let costs = measured.costs();
-            print!(
-                "; {:.0} % busy, {:.1} us each, {:.2}",
-                median(busy) * 100.0,
-                median(&costs) * 1e6,
-                median(&divide(&costs, &last.costs())),
-            );
-        }
-        println!();
+        let last = &all[all.len() - 1];
+        let speed = Speed::of(name, load.unit(), label, measured, last);
+        println!("  {speed}");
     }
     Ok(())
-}
-
-fn divide(numbers: &[f64], others: &[f64]) -> Vec<f64> {
-    numbers.iter().zip(others).map(|(a, b)| a / b).collect()
-}
-
-/// Of no numbers: not a number.
-fn median(numbers: &[f64]) -> f64 {
-    let mut numbers = numbers.to_vec();
-    numbers.sort_by(f64::total_cmp);
-    let at = |index: usize| numbers.get(index).copied().unwrap_or(f64::NAN);
-    (at(numbers.len().saturating_sub(1) / 2) + at(numbers.len() / 2)) / 2.0
 }

@@ -10,56 +10,116 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::NamedTempFile;
 
-const START_DEADLINE: Duration = Duration::from_secs(10);
+use crate::measure::Named;
+
+const START_DEADLINE: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// A server that takes part in a measurement.
 #[derive(Clone, Copy)]
 pub enum Contender {
-    /// The package of a lesson, built with the profile of this program.
-    Lesson(&'static str),
+    /// The stem of a lesson, built with the profile of this program, and its
+    /// arguments behind the address.
+    Lesson(&'static str, &'static [&'static str]),
     /// A file in `c/`, without its ending, and its arguments.
     C(&'static str, &'static [&'static str]),
     /// A file in `python/`, without its ending.
     Python(&'static str),
+    /// The file in `node/`.
+    Node,
+    /// The file in `go/`.
+    Go,
 }
 
 impl Contender {
     /// The name in a table.
     pub fn label(self) -> String {
         match self {
-            Self::Lesson(package) => package.to_owned(),
+            Self::Lesson(stem, args) => format!("{stem} {}", args.join(" ")),
             Self::C(file, args) => format!("C {file} {}", args.join(" ")),
             Self::Python(file) => format!("Python {file}"),
+            Self::Node => "Node".to_owned(),
+            Self::Go => "Go".to_owned(),
         }
         .trim_end()
         .to_owned()
     }
 
-    /// Builds it if it has to be, in `folder` if it is in C, and gives the
-    /// words of its command.
+    /// Its name and its command, when it is [built](Self::build).
+    ///
+    /// # Errors
+    /// As for `build`.
+    pub fn named(self, folder: &Path) -> Result<Named> {
+        Ok((self.label(), self.build(folder)?))
+    }
+
+    /// What its language needs here besides Rust: a command that says its
+    /// version.
+    fn needs(self) -> Option<[&'static str; 2]> {
+        match self {
+            Self::Lesson(..) => None,
+            Self::C(..) => Some(["cc", "--version"]),
+            Self::Python(_) => Some(["python3", "--version"]),
+            Self::Node => Some(["node", "--version"]),
+            Self::Go => Some(["go", "version"]),
+        }
+    }
+
+    /// The version of its language; `None` where it is not installed.
+    pub fn version(self) -> Option<String> {
+        let [program, argument] = self.needs().unwrap_or(["rustc", "-V"]);
+        let said = Command::new(program).arg(argument).output().ok()?;
+        let text = String::from_utf8_lossy(&said.stdout).into_owned();
+        let line = text.lines().next().unwrap_or_default().trim();
+        let line = line.strip_prefix("go version ").unwrap_or(line);
+        Some(match self {
+            Self::Node => format!("Node {line}"),
+            _ => line.to_owned(),
+        })
+    }
+
+    /// Builds it if it has to be, in `folder` if it is not a lesson, and gives
+    /// the words of its command.
     ///
     /// # Errors
     /// When it does not compile, or there is no compiler.
     pub fn build(self, folder: &Path) -> Result<Vec<String>> {
         let here = harness::root().join("crates/bench");
-        let (program, args) = match self {
-            Self::Lesson(package) => {
-                let program = harness::binary(package, package)
+        let text = |path: PathBuf| path.display().to_string();
+        let mut command = match self {
+            Self::Lesson(stem, _) => {
+                let package = format!("lesson-{stem}");
+                let program = harness::binary(&package, &package)
                     .with_context(|| format!("cannot build {package}"))?;
-                (program, vec!["127.0.0.1:0".to_owned()])
+                vec![text(program), "127.0.0.1:0".to_owned()]
             }
-            Self::C(file, args) => {
-                let args = args.iter().map(|&arg| arg.to_owned()).collect();
-                (compile(file, folder, &["-pthread"])?, args)
+            Self::C(file, _) => {
+                vec![text(compile(file, folder, &["-pthread"])?)]
             }
             Self::Python(file) => {
                 let source = here.join("python").join(file);
-                let source = source.with_extension("py").display().to_string();
-                (PathBuf::from("python3"), vec![source])
+                // Itself, and not a script that looks for it and starts it.
+                let which = ["-c", "import sys; print(sys.executable)"];
+                let python = Command::new("python3").args(which).output()?;
+                let python = String::from_utf8(python.stdout)?;
+                let source = text(source.with_extension("py"));
+                vec![python.trim().to_owned(), source]
+            }
+            Self::Node => {
+                vec!["node".to_owned(), text(here.join("node/events.mjs"))]
+            }
+            Self::Go => {
+                let program = folder.join("goroutines");
+                let mut go = Command::new("go");
+                go.args(["build", "-o"]).arg(&program);
+                run(go.arg(here.join("go/goroutines.go")))?;
+                vec![text(program)]
             }
         };
-        Ok([vec![program.display().to_string()], args].concat())
+        if let Self::Lesson(_, args) | Self::C(_, args) = self {
+            command.extend(args.iter().map(|&arg| arg.to_owned()));
+        }
+        Ok(command)
     }
 }
 
@@ -70,15 +130,22 @@ impl Contender {
 pub fn compile(file: &str, folder: &Path, flags: &[&str]) -> Result<PathBuf> {
     let source = harness::root().join("crates/bench/c").join(file);
     let (source, program) = (source.with_extension("c"), folder.join(file));
-    let status = Command::new("cc")
-        .args(["-O2", "-Wall"])
-        .args(flags)
-        .arg("-o")
-        .args([&program, &source])
-        .status()
-        .context("cannot run cc; install a C compiler, such as gcc or clang")?;
-    ensure!(status.success(), "cc cannot compile {}", source.display());
+    let mut cc = Command::new("cc");
+    cc.args(["-O2", "-Wall"]).args(flags).arg("-o");
+    run(cc.args([&program, &source]))?;
     Ok(program)
+}
+
+fn run(compiler: &mut Command) -> Result<()> {
+    let name = compiler.get_program().display().to_string();
+    let status = compiler.status().with_context(|| {
+        format!("cannot run {name}; install it (cc is gcc or clang)")
+    })?;
+    ensure!(
+        status.success(),
+        "{name} does not compile what it was given"
+    );
+    Ok(())
 }
 
 /// A server that runs. Killed and waited for when it is dropped.
@@ -105,7 +172,8 @@ impl Server {
     /// and waits until it has said its address.
     ///
     /// What it prints goes to a file: a pipe would have to be read meanwhile,
-    /// at the expense of the load.
+    /// at the expense of the load. Its input stays open: one whose end is the
+    /// server's end, too, shall run on.
     ///
     /// # Errors
     /// When it cannot be started, or does not say where it listens.
@@ -115,7 +183,7 @@ impl Server {
         let printed = NamedTempFile::new().context("no temporary file")?;
         let child = Command::new(&words[0])
             .args(&words[1..])
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(printed.reopen()?)
             .spawn()
             .with_context(|| format!("cannot start {name}"))?;
