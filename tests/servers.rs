@@ -200,6 +200,12 @@ const SERVERS: &[Server] = &[
     event_loop("10-event-loop"),
     Server {
         args: &[AN_HOUR],
+        non_reader: SentAway(&["500"], TIMED_OUT),
+        calls: &[(EPOLL_WAIT, 1), ("recvfrom", 1), ("sendto", 1)],
+        ..event_loop("11-async")
+    },
+    Server {
+        args: &[AN_HOUR],
         answers: Chat,
         non_reader: SentAway(&[AN_HOUR], THROWN_OUT),
         ..event_loop("12-chat")
@@ -285,6 +291,11 @@ impl Server {
     /// Over TCP, and nobody types.
     fn answers_alone(&self) -> bool {
         matches!(self.answers, Echo | Lines | Chat)
+    }
+
+    /// Over TCP, and nobody types; a client may be slow to take its answers.
+    fn keeps_what_it_owes(&self) -> bool {
+        matches!(self.answers, Echo | Lines)
     }
 
     fn sends_datagrams(&self) -> bool {
@@ -996,9 +1007,9 @@ fn clients_that_leave_without_reading_hinder_nobody() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_client_that_never_reads_keeps_its_own_thread_only() {
+fn a_client_that_never_reads_hinders_nobody_else() {
     each(
-        |server| matches!(server.non_reader, KeepsThread),
+        |server| server.at_once == MANY && server.keeps_what_it_owes(),
         |server| {
             let mut running = server.start()?;
             let lab = running.lab.clone().with_timeout(PATIENCE);
@@ -1013,7 +1024,7 @@ fn a_client_that_never_reads_keeps_its_own_thread_only() {
                         .all(|_| server.answers.once_more(&mut good).is_ok())
                 })
             })?;
-            // The thread only waited: when its client reads, nothing is lost.
+            // It was only waited for: when its client reads, nothing is lost.
             deaf.expect(server.answers.to(&request))?;
             joined(sending)?;
             deaf.half_close()?;
@@ -1322,7 +1333,10 @@ fn a_failing_accept_or_receive_is_tried_again_whatever_the_error() {
             let mut made = Vec::new();
             running.lab.wait_until("two pauses", || {
                 let calls = strace::calls(&running.program.stderr());
-                made = calls.iter().filter_map(attempt_or_pause).collect();
+                let calls = calls.iter().filter_map(attempt_or_pause);
+                made = calls.skip_while(|&name| name == "pause").collect();
+                // A runtime wakes once more to look at its clock.
+                made.dedup_by(|a, b| a == b && *a == "pause");
                 made.len() >= wanted.len()
             })?;
             assert_eq!(made[..5], wanted);

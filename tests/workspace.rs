@@ -16,7 +16,8 @@ const HEADER: [&str; 6] = [
     "//! Test: ",
 ];
 /// What a learner's `cargo run` may have to build, and nothing else.
-const LESSON_DEPENDENCIES: [&str; 4] = ["anyhow", "ctrlc", "mio", "socket2"];
+const LESSON_DEPENDENCIES: [&str; 5] =
+    ["anyhow", "ctrlc", "mio", "socket2", "tokio"];
 const WORKSPACE_KEYS: [&str; 5] =
     ["version", "edition", "rust-version", "license", "publish"];
 
@@ -211,7 +212,7 @@ fn a_lesson_depends_on_no_other_crate_of_ours() {
     for lesson in lessons() {
         let manifest = read(format!("crates/{lesson}/Cargo.toml"));
         for line in section(&manifest, "[dependencies]") {
-            let name = line.split('.').next().unwrap_or_default();
+            let name = line.split(['.', ' ']).next().unwrap_or_default();
             assert!(
                 LESSON_DEPENDENCIES.contains(&name),
                 "{lesson}: a lesson builds on {LESSON_DEPENDENCIES:?} only"
@@ -307,6 +308,7 @@ const SHUTDOWN: &str = "09-shutdown/src/main.rs";
 const SHUTDOWN_MODULE: &str = "09-shutdown/src/shutdown.rs";
 const EVENT_LOOP: &str = "10-event-loop/src/main.rs";
 const EVENT_LOOP_CLIENT: &str = "10-event-loop/src/client.rs";
+const ASYNC: &str = "11-async/src/main.rs";
 const CHAT: &str = "12-chat/src/main.rs";
 const CHAT_STATE: &str = "12-chat/src/client.rs";
 const CHAT_CLIENT: &str = "12-chat/src/bin/chat-client.rs";
@@ -329,6 +331,7 @@ const COPIES: [(&str, &[&str]); 18] = [
             LINE_CLIENT,
             SHUTDOWN,
             EVENT_LOOP,
+            ASYNC,
             CHAT,
             CHAT_CLIENT,
         ],
@@ -346,6 +349,7 @@ const COPIES: [(&str, &[&str]); 18] = [
             FRAMING,
             SHUTDOWN,
             EVENT_LOOP,
+            ASYNC,
             CHAT,
         ],
     ),
@@ -362,6 +366,7 @@ const COPIES: [(&str, &[&str]); 18] = [
             FRAMING,
             SHUTDOWN,
             EVENT_LOOP_CLIENT,
+            ASYNC,
             CHAT_STATE,
             CHAT_CLIENT,
         ],
@@ -377,6 +382,7 @@ const COPIES: [(&str, &[&str]); 18] = [
             FRAMING,
             SHUTDOWN_MODULE,
             EVENT_LOOP,
+            ASYNC,
             CHAT,
         ],
     ),
