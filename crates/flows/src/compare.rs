@@ -153,7 +153,7 @@ fn without(passing: &BTreeSet<String>, event: &Event) -> Event {
     *call = match name {
         "socket" => return event,
         // What is left of a time limit is a little less each time.
-        "poll" => format!("{name}({}", first_word(&args)),
+        "poll" | "epoll_wait" => format!("{name}({}", first_word(&args)),
         _ => format!("{name}({args}"),
     };
     event
