@@ -175,7 +175,10 @@ fn each_header_has_its_five_parts_in_order() {
                 .find_map(|line| line.strip_prefix("//! Builds on: "))
                 .unwrap_or_default();
             assert!(
-                older == "nothing" || lessons().contains(&older.to_owned()),
+                older == "nothing"
+                    || older
+                        .split(", ")
+                        .all(|older| lessons().contains(&older.to_owned())),
                 "{}: builds on {older:?}, which is no lesson",
                 program.display()
             );

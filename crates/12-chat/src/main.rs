@@ -16,7 +16,7 @@
 //!     Ctrl-C cuts off all.
 //!   - A standard output that cannot be written ends it.
 //!
-//! Builds on: 10-event-loop, with 07-framing's decoder
+//! Builds on: 10-event-loop, 07-framing
 //! Chapter: docs/12-chat.md
 //! Test: tests/12-chat.rs, and its row in tests/servers.rs
 
