@@ -1436,6 +1436,22 @@ fn each_page_shows_a_recorded_session() -> Result {
                 a.expect_end()?;
                 program.expect_exit(0)?;
             }
+            "12-chat" => {
+                let mut a = lab.connect("a", addr)?;
+                let mut b = lab.connect("b", addr)?;
+                a.send("follow tea\n")?;
+                a.expect("following tea\n")?;
+                b.send("follow tea\n")?;
+                b.expect("following tea\n")?;
+                b.half_close()?;
+                b.expect_end()?;
+                let mut c = lab.connect("c", addr)?;
+                c.send("post tea The kettle is on.\n")?;
+                a.expect("tea: The kettle is on.\n")?;
+                c.expect("1\n")?;
+                c.send("post milk hello\n")?;
+                c.expect("0\n")?;
+            }
             stem => panic!("{stem}: no session"),
         }
         let scene = format!("exercise-{}", exercise.stem());

@@ -9,6 +9,8 @@
 use crate::check::Check;
 use crate::diagnosis::Result;
 
+#[path = "12-chat.rs"]
+mod chat;
 #[path = "08-dual-stack.rs"]
 mod dual_stack;
 #[path = "07-framing.rs"]
@@ -40,6 +42,7 @@ pub(crate) fn of(stem: &str) -> Option<fn(&mut Check) -> Result> {
         "07-framing" => framing::check,
         "08-dual-stack" => dual_stack::check,
         "09-shutdown" => shutdown::check,
+        "12-chat" => chat::check,
         _ => return None,
     })
 }
