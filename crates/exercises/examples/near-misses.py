@@ -1,9 +1,10 @@
 """Programs that are wrong in a way that the checker must not give the name of
 another mistake. Usage: near-misses.py NAME HOST:PORT. (`mapped`, `right`,
-`who`, `leaves-with-143` and `leaves-by-the-signal` are right.)
+`who`, `leaves-with-143`, `leaves-by-the-signal` and `notices` are right.)
 """
 
 import contextlib
+import asyncio
 import ipaddress
 import os
 import queue
@@ -847,6 +848,92 @@ def add_up(conn, is_idle):
     conn.close()
 
 
+# Exercise 12: notices by topic.
+
+CLIENTS = []
+
+
+class Follower(asyncio.Protocol):
+    """One thread; what waits is in asyncio's buffer."""
+
+    most = 4 << 20
+
+    def connection_made(self, transport):
+        self.transport, self.topics, self.rest = transport, set(), b""
+        CLIENTS.append(self)
+
+    def data_received(self, data):
+        *lines, self.rest = (self.rest + data).split(b"\n")
+        for line in lines:
+            self.hear(*line.split(b" ", 2))
+
+    def hear(self, kind, topic, text=b""):
+        if kind == b"follow":
+            self.topics.add(topic)
+            self.send(b"following %s\n" % topic)
+            return
+        notice = b"%s: %s\n" % (topic, text)
+        followers = [client for client in CLIENTS if client.follows(topic)]
+        self.answer(sum(client.send(notice) for client in followers))
+
+    def follows(self, topic):
+        return topic in self.topics
+
+    def answer(self, count):
+        self.send(b"%d\n" % count)
+
+    def send(self, line):
+        if self.transport.get_write_buffer_size() > self.most:
+            return self.too_much()
+        self.transport.write(line)
+        return True
+
+    def too_much(self):
+        self.transport.abort()
+        self.leave()
+        return False
+
+    def leave(self):
+        if self in CLIENTS:
+            CLIENTS.remove(self)
+
+    def eof_received(self):
+        self.leave()
+
+    def connection_lost(self, error):
+        self.leave()
+
+
+def notices(**different):
+    async def serve():
+        kind = type("Different", (Follower,), different)
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(kind, *address())
+        listening(server.sockets[0])
+        await server.serve_forever()
+
+    asyncio.run(serve())
+
+
+def follows_a_part(self, topic):
+    return any(topic in other or other in topic for other in self.topics)
+
+
+def follows_the_last(self, kind, topic, text=b""):
+    if kind == b"follow":
+        self.topics.clear()
+    Follower.hear(self, kind, topic, text)
+
+
+def late_answer(self, count):
+    time.sleep(3)
+    Follower.answer(self, count)
+
+
+def in_words(self, count):
+    self.send(b"%d of them\n" % count)
+
+
 PROGRAMS = {
     "one-line-a-read": lambda: one_after_the_other(one_line_a_read),
     "answers-the-rest-at-the-end": lambda: one_after_the_other(
@@ -959,6 +1046,18 @@ PROGRAMS = {
     "ctrl-c-only": lambda: finish(signals=[signal.SIGINT]),
     "whole-numbers-only": lambda: finish(
         is_idle=lambda total, rest: total is None
+    ),
+    "notices": notices,
+    "a-part-is-the-topic": lambda: notices(follows=follows_a_part),
+    "one-topic-each": lambda: notices(hear=follows_the_last),
+    "late-notices": lambda: notices(answer=late_answer),
+    "counts-in-words": lambda: notices(answer=in_words),
+    "leaves-lines-out": lambda: notices(
+        most=64 << 10, too_much=lambda self: True
+    ),
+    "forgets-who-does-not-read": lambda: notices(too_much=lambda self: False),
+    "stays-open-behind-the-end": lambda: notices(
+        eof_received=lambda self: self.leave() or True
     ),
 }
 
