@@ -12,6 +12,8 @@ const SHOWN_BYTES: usize = 60;
 const SHOWN_EVENTS: usize = 40;
 /// How many events are kept; a program that floods costs no more memory.
 const KEPT_EVENTS: usize = 4096;
+/// So many of them are the first ones, which say how it began.
+const KEPT_FIRST: usize = 2;
 
 /// The events of one lab, in the order in which they were seen.
 ///
@@ -199,7 +201,7 @@ impl Timeline {
         let mut log = self.lock();
         let at = self.began.elapsed();
         if log.events.len() == KEPT_EVENTS {
-            log.events.pop_front();
+            log.events.remove(KEPT_FIRST);
             log.forgotten += 1;
         }
         let event = Event {
@@ -215,7 +217,8 @@ impl Timeline {
         }
     }
 
-    /// A copy of the events kept, oldest first (at most 4,096, the newest).
+    /// A copy of the events kept, oldest first (at most 4,096, the first two and
+    /// the newest).
     pub fn events(&self) -> Vec<Event> {
         self.lock().events.iter().cloned().collect()
     }
@@ -259,12 +262,15 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_events_is_forgotten_from_its_beginning() {
+    fn of_a_flood_of_events_the_beginning_and_the_end_are_kept() {
         let timeline = Timeline::new();
         for n in 0..KEPT_EVENTS + 5 {
             timeline.add("a", What::Note(n.to_string()));
         }
-        assert_eq!(timeline.events().len(), KEPT_EVENTS);
+        let events = timeline.events();
+        assert_eq!(events.len(), KEPT_EVENTS);
+        let notes: Vec<_> = events.iter().map(|e| e.what.to_string()).collect();
+        assert_eq!(notes[..3], ["0", "1", "7"]);
         assert!(timeline.to_string().starts_with("  (4061 earlier events)"));
     }
 }

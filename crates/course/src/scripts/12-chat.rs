@@ -3,7 +3,7 @@
 use std::net::Shutdown;
 use std::time::Duration;
 
-use harness::{Fault, Peer, joined, proc};
+use harness::{Fault, Peer, joined, proc, quote};
 
 use crate::check::{Check, Rude, expect_gone};
 use crate::diagnosis::Symptom::{Closed, TimedOut};
@@ -365,7 +365,7 @@ fn hears(
     sorted.sort();
     let odd = sorted.iter().zip(wanted).find(|(one, other)| one != other);
     if let Some((line, _)) = odd {
-        let fault = Fault::Unexpected(line.clone());
+        let fault = Fault::Unexpected(quote(line.as_bytes()));
         let error = c.error(client.name(), "receive the lines whole", fault);
         let mut due = wanted.concat().into_bytes();
         due.sort();
