@@ -16,10 +16,10 @@ use crate::load::{self, Load};
 use crate::measure::{self, Measured, Named, Ratio, Speed};
 use crate::server::Contender::{self, C, Go, Lesson, Node, Python};
 
-/// The one that all are compared with. It also runs a second time, as
-/// [`AGAIN`]: how far it is from itself is what the machine adds.
-const BASE: &str = "03-threaded";
-const AGAIN: &str = "03-threaded, once more";
+/// The one that all are compared with.
+pub const BASE: &str = "03-threaded";
+/// The same a second time: how far it is from itself, the machine adds.
+pub const AGAIN: &str = "03-threaded, once more";
 
 /// How many clients a contender can serve at once, and so gets. Those who
 /// connect, say something and leave come to all of them.
@@ -35,6 +35,8 @@ const CONTENDERS: &[(Contender, AtOnce)] = &[
     (Lesson("06-socketserver", &["pool-tcp"]), WORKERS),
     (Lesson("06-socketserver", &["sequential-tcp"]), 0),
     (Lesson("09-shutdown", &[]), MANY),
+    (Lesson("10-event-loop", &[]), MANY),
+    (Lesson("11-async", &[]), MANY),
     (C("epoll", &["edge"]), MANY),
     (C("epoll", &["level"]), MANY),
     (Python("threads"), MANY),
@@ -64,6 +66,11 @@ const PAIRS: &[(&str, &str, &str)] = &[
         "10-event-loop",
         "C epoll edge",
         "aim: its processor time at most 1.11",
+    ),
+    (
+        "10-event-loop",
+        BASE,
+        "aim: at least 1.5 with 500 connections",
     ),
     ("10-event-loop", "Python tasks", "aim: more than 1"),
     ("10-event-loop", "Node", "aim: more than 1"),

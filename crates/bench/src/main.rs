@@ -6,6 +6,7 @@
 
 mod counts;
 mod designs;
+mod draw;
 mod load;
 mod measure;
 mod server;
@@ -40,6 +41,10 @@ struct Args {
     /// Writes what `designs` has found to this file: JSON, an object a line
     #[arg(long)]
     json: Option<PathBuf>,
+
+    /// Draws what such a file holds, as HTML for the book, and measures nothing
+    #[arg(long, value_name = "JSON")]
+    draw: Option<PathBuf>,
 
     /// What to measure; everything but `designs` if nothing is named
     #[arg(value_parser = PossibleValuesParser::new(names()))]
@@ -120,6 +125,10 @@ fn names() -> impl Iterator<Item = &'static str> {
 
 fn main() -> Result<()> {
     let args = Args::parse();
+    if let Some(file) = args.draw {
+        print!("{}", draw::html(&file)?);
+        return Ok(());
+    }
     let is_named = |name: &str| args.scenario.iter().any(|s| s == name);
     let wanted = |name: &str| args.scenario.is_empty() || is_named(name);
     let designs = is_named(DESIGNS);
