@@ -406,6 +406,9 @@ fn no_process_is_left_behind() {
 #[test]
 fn clients_that_use_up_the_descriptors_end_no_solution() -> Result {
     let lab = Lab::new();
+    let greeter = PathBuf::from(path("02-reuse-addr"));
+    let mut greeter = lab.start("greeter", &greeter, &["127.0.0.1:0"])?;
+    let relayed = format!("{}\n", greeter.wait_until_listening()?);
     for (stem, question, answer) in [
         ("01-single-client", "1\n", "1 1\n"),
         ("02-reuse-addr", "", "you are visitor "),
@@ -415,6 +418,7 @@ fn clients_that_use_up_the_descriptors_end_no_solution() -> Result {
         ("07-framing", "\0\0\0\x011", "\0\0\0\x011"),
         ("08-dual-stack", "", "IPv4 127.0.0.1 near\n"),
         ("09-shutdown", "1\n\n", "1\n"),
+        ("11-async", &relayed, "you are visitor "),
     ] {
         let program = PathBuf::from(path(stem));
         let mut server = lab.start(stem, &program, &["127.0.0.1:0"])?;
@@ -635,6 +639,20 @@ const NEAR_MISSES: &[(&str, &str, &str)] = &[
     ("9", "whole-numbers-only", "cuts-off-a-request"),
     ("9", "takes-no-hint", "hangs"),
     ("9", "leaves-with-1", "wrong-exit-code"),
+    ("11", "waits-for-both-and-writes-to-one", "in-turns"),
+    ("11", "passes-on-lines", "hangs"),
+    ("11", "passes-on-at-the-end", "hangs"),
+    ("11", "connects-under-a-lock", "blocks-the-others"),
+    ("11", "three-at-a-time", "blocks-the-others"),
+    ("11", "relays-for-one-client", "hangs"),
+    ("11", "says-why-not", ""),
+    ("11", "keeps-a-client-without-a-target", "hangs"),
+    (
+        "11",
+        "closes-both-when-the-target-ends",
+        "closes-both-at-the-first-end",
+    ),
+    ("11", "tells-the-target-of-no-end", "half-close-not-passed"),
     ("12", "a-part-is-the-topic", ""),
     ("12", "one-topic-each", ""),
     ("12", "late-notices", "hangs"),
@@ -678,6 +696,7 @@ fn a_near_miss_does_not_get_the_name_of_another_mistake() {
         ("8", "who"),
         ("9", "leaves-with-143"),
         ("9", "leaves-by-the-signal"),
+        ("11", "relays"),
         ("12", "notices"),
     ] {
         let exercise = find(number).unwrap();
@@ -1443,6 +1462,21 @@ fn each_page_shows_a_recorded_session() -> Result {
                 a.expect("21\n")?;
                 a.expect_end()?;
                 program.expect_exit(0)?;
+            }
+            "11-async" => {
+                let listener = lab.listen("listener")?;
+                let mut client = lab.connect("client", addr)?;
+                client.send(format!("{}\nhello", listener.addr()))?;
+                let mut target = listener.accept("target")?;
+                target.expect("hello")?;
+                target.send("good day")?;
+                client.expect("good day")?;
+                client.half_close()?;
+                target.expect_end()?;
+                target.send("bye")?;
+                client.expect("bye")?;
+                target.close();
+                client.expect_end()?;
             }
             "12-chat" => {
                 let mut a = lab.connect("a", addr)?;

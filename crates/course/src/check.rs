@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
-use harness::{Event, Failure, Fault, Lab, Peer, Program, UdpPeer, What};
+use harness::{Event, Failure, Fault, Lab, Peer, Program, UdpPeer, What, proc};
 
 use crate::diagnosis::{
     Diagnose, Diagnosis, Observation, Result, StepError, Symptom, diagnose,
@@ -416,6 +416,15 @@ impl Check {
         came
     }
 
+    /// Waits until the program has received what `client` has sent, where the
+    /// system tells.
+    pub(crate) fn wait_until_read(&self, client: &Peer) -> Result {
+        let (local, addr) = (client.local_addr()?, self.addr);
+        Ok(self.lab.wait_until("the program to read it", || {
+            proc::queues(addr, local).is_none_or(|[unread, ..]| unread == 0)
+        })?)
+    }
+
     /// True if the program ends in the time that an effect takes.
     pub(crate) fn ends_at_once(&mut self) -> bool {
         let timeout = self.lab.timeout();
@@ -472,7 +481,7 @@ impl Check {
         act: impl FnOnce() -> harness::Result,
     ) -> harness::Result {
         program.suspend();
-        let stopped = || harness::proc::is_stopped(program.id()) != Some(false);
+        let stopped = || proc::is_stopped(program.id()) != Some(false);
         let done = self
             .lab
             .wait_until("stop for a moment", stopped)

@@ -1,6 +1,7 @@
 """Programs that are wrong in a way that the checker must not give the name of
 another mistake. Usage: near-misses.py NAME HOST:PORT. (`mapped`, `right`,
-`who`, `leaves-with-143`, `leaves-by-the-signal` and `notices` are right.)
+`who`, `leaves-with-143`, `leaves-by-the-signal`, `relays` and `notices` are
+right.)
 """
 
 import contextlib
@@ -8,6 +9,7 @@ import asyncio
 import ipaddress
 import os
 import queue
+import select
 import signal
 import socket
 import sys
@@ -848,6 +850,114 @@ def add_up(conn, is_idle):
     conn.close()
 
 
+# Exercise 11: pass it on.
+
+
+def first_line(conn):
+    line = b""
+    while not line.endswith(b"\n"):
+        byte = conn.recv(1)
+        if not byte:
+            raise OSError("no line")
+        line += byte
+    return line.decode().strip()
+
+
+def target_of(conn):
+    host, port = first_line(conn).rsplit(":", 1)
+    return socket.create_connection((host, int(port)))
+
+
+def shut(*socks):
+    for sock in socks:
+        with contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
+
+
+def pass_on(source, sink, end=lambda sink: sink.shutdown(socket.SHUT_WR)):
+    try:
+        while data := source.recv(65536):
+            sink.sendall(data)
+        end(sink)
+    except OSError:
+        shut(source, sink)
+
+
+def both_ways(conn, target, forth=pass_on, back=pass_on):
+    thread = in_thread(forth, conn, target)
+    back(target, conn)
+    thread.join()
+
+
+def relay(conn, connect=target_of, between=both_ways, refuse=lambda conn: None):
+    with contextlib.closing(conn):
+        try:
+            target = connect(conn)
+        except (OSError, ValueError):
+            refuse(conn)
+            return
+        with contextlib.closing(target):
+            between(conn, target)
+
+
+def relays(**how):
+    server = listener()
+    while True:
+        conn, _ = server.accept()
+        in_thread(lambda: relay(conn, **how))
+
+
+def waits_for_both_and_writes_to_one(conn, target):
+    """The write waits for one of them only."""
+    other = {conn: target, target: conn}
+    open_ones = [conn, target]
+    try:
+        while open_ones:
+            for source in select.select(open_ones, [], [])[0]:
+                if data := source.recv(65536):
+                    other[source].sendall(data)
+                else:
+                    other[source].shutdown(socket.SHUT_WR)
+                    open_ones.remove(source)
+    except OSError:
+        shut(conn, target)
+
+
+def pass_on_lines(source, sink):
+    with contextlib.suppress(OSError):
+        for line in source.makefile("rb"):
+            sink.sendall(line)
+        sink.shutdown(socket.SHUT_WR)
+
+
+def pass_on_at_the_end(source, sink):
+    with contextlib.suppress(OSError):
+        sink.sendall(source.makefile("rb").read())
+        sink.shutdown(socket.SHUT_WR)
+
+
+def under_a_lock(conn, lock=threading.Lock()):
+    host, port = first_line(conn).rsplit(":", 1)
+    with lock:
+        return socket.create_connection((host, int(port)))
+
+
+def three_at_a_time(conn, places=threading.Semaphore(3)):
+    places.acquire()
+    try:
+        both_ways(conn, target := target_of(conn))
+        target.close()
+    finally:
+        places.release()
+    raise OSError("it is over")
+
+
+def relays_for_one_client():
+    server = listener()
+    relay(server.accept()[0])
+    threading.Event().wait()
+
+
 # Exercise 12: notices by topic.
 
 CLIENTS = []
@@ -1046,6 +1156,35 @@ PROGRAMS = {
     "ctrl-c-only": lambda: finish(signals=[signal.SIGINT]),
     "whole-numbers-only": lambda: finish(
         is_idle=lambda total, rest: total is None
+    ),
+    "relays": relays,
+    "waits-for-both-and-writes-to-one": lambda: relays(
+        between=waits_for_both_and_writes_to_one
+    ),
+    "passes-on-lines": lambda: relays(
+        between=lambda a, b: both_ways(a, b, pass_on_lines, pass_on_lines)
+    ),
+    "passes-on-at-the-end": lambda: relays(
+        between=lambda a, b: both_ways(a, b, back=pass_on_at_the_end)
+    ),
+    "connects-under-a-lock": lambda: relays(connect=under_a_lock),
+    "three-at-a-time": lambda: relays(connect=three_at_a_time),
+    "relays-for-one-client": relays_for_one_client,
+    "says-why-not": lambda: relays(
+        refuse=lambda conn: conn.sendall(b"no such target\n")
+    ),
+    "keeps-a-client-without-a-target": lambda: relays(
+        refuse=lambda conn: threading.Event().wait()
+    ),
+    "closes-both-when-the-target-ends": lambda: relays(
+        between=lambda a, b: both_ways(
+            a, b, back=lambda b, a: pass_on(b, a, lambda a: shut(a, b))
+        )
+    ),
+    "tells-the-target-of-no-end": lambda: relays(
+        between=lambda a, b: both_ways(
+            a, b, lambda a, b: pass_on(a, b, lambda b: None)
+        )
     ),
     "notices": notices,
     "a-part-is-the-topic": lambda: notices(follows=follows_a_part),

@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
+use std::time::Duration;
 
 use crate::{Fault, Lab, Peer, Result};
 
@@ -40,6 +41,11 @@ impl Listener {
     /// The address that it is bound to.
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// From now on each wait for a connection may take `timeout`.
+    pub fn set_timeout(&mut self, timeout: Duration) {
+        self.lab.timeout = timeout;
     }
 
     /// Waits for the next connection.

@@ -3,7 +3,7 @@
 //! Who cuts off a sum may do so when it looks the next time whether it is over:
 //! for that one pause of the checker's timeout is given.
 
-use harness::{Fault, Peer, Program, proc};
+use harness::{Fault, Peer, Program};
 
 use crate::check::{Check, Rude, expect_gone};
 use crate::diagnosis::Symptom::{Closed, Exited, TimedOut, Wrong};
@@ -196,7 +196,7 @@ fn begin(c: &mut Check) -> Result<([Peer; 2], [Begun; 2])> {
     let first = c.rng().i64(1..=999);
     let (begins, begun) = begin_sum(c, begun, first);
     begun.client.send(format!("{first}\n{begins}"))?;
-    wait_until_read(c, &begun.client)?;
+    c.wait_until_read(&begun.client)?;
 
     let (lines, before) = sum(c);
     let half = c.connect("half")?;
@@ -305,16 +305,9 @@ fn asks_line_by_line(c: &mut Check) -> Result {
     let (lines, sum) = sum(c);
     for line in lines.split_inclusive('\n') {
         client.send(line)?;
-        wait_until_read(c, &client)?;
+        c.wait_until_read(&client)?;
     }
     Ok(client.expect(format!("{sum}\n"))?)
-}
-
-fn wait_until_read(c: &Check, client: &Peer) -> Result {
-    let (local, addr) = (client.local_addr()?, c.addr());
-    Ok(c.lab().wait_until("the program to read it", || {
-        proc::queues(addr, local).is_none_or(|[unread, ..]| unread == 0)
-    })?)
 }
 
 /// Sends a sum with the beginning of the next one behind it: when the first is

@@ -9,6 +9,8 @@
 use crate::check::Check;
 use crate::diagnosis::Result;
 
+#[path = "11-async.rs"]
+mod async_relay;
 #[path = "12-chat.rs"]
 mod chat;
 #[path = "08-dual-stack.rs"]
@@ -42,6 +44,7 @@ pub(crate) fn of(stem: &str) -> Option<fn(&mut Check) -> Result> {
         "07-framing" => framing::check,
         "08-dual-stack" => dual_stack::check,
         "09-shutdown" => shutdown::check,
+        "11-async" => async_relay::check,
         "12-chat" => chat::check,
         _ => return None,
     })
