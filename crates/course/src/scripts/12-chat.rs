@@ -1,6 +1,5 @@
 //! Exercise 12: notices by topic.
 
-use std::net::Shutdown;
 use std::time::Duration;
 
 use harness::{Fault, Peer, joined, proc, quote};
@@ -239,7 +238,7 @@ fn pile_up(c: &mut Check, poster: &mut Peer) -> Result<(Peer, Vec<String>)> {
     let mut waiting = Vec::new();
     for n in 0..SOME {
         let text = format!("{n} {}", &long[..LONG]);
-        post_past(c, poster, &slow, &topic, &text)
+        post_past(c, poster, &mut slow, &topic, &text)
             .diagnose_if("throws-out-a-good-reader", |error| {
                 error.got() == Some(b"0\n") && is_thrown_out(&mut slow)
             })?;
@@ -252,7 +251,7 @@ fn pile_up(c: &mut Check, poster: &mut Peer) -> Result<(Peer, Vec<String>)> {
 fn post_past(
     c: &Check,
     poster: &mut Peer,
-    slow: &Peer,
+    slow: &mut Peer,
     topic: &str,
     text: &str,
 ) -> Result {
@@ -260,9 +259,12 @@ fn post_past(
         "one-slow-stops-all",
         |error| {
             let wait = |poster: &mut Peer| poster.line().map(drop);
-            let leave =
-                |_: &mut Peer| slow.stream().shutdown(Shutdown::Both).is_ok();
-            error.is(TimedOut) && c.is_cured(poster, wait, leave)
+            let read = |_: &mut Peer| {
+                slow.set_timeout(MOMENT);
+                while slow.receive().is_ok() {}
+                true
+            };
+            error.is(TimedOut) && c.is_cured(poster, wait, read)
         },
     )
 }
@@ -281,7 +283,7 @@ fn throws_out(c: &mut Check, poster: &mut Peer) -> Result {
     let mut deaf = c.connect_small("deaf")?;
     follow(&mut deaf, &topic)?;
     for _ in 0..TOO_MANY {
-        match post_past(c, poster, &deaf, &topic, &long[..LONG]) {
+        match post_past(c, poster, &mut deaf, &topic, &long[..LONG]) {
             Ok(()) => {}
             Err(error) if error.got() == Some(b"0\n") => {
                 if is_thrown_out(&mut deaf) {
