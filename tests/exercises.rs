@@ -208,6 +208,26 @@ fn each_mistake_gets_exactly_its_own_diagnosis() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }
 
+/// What one exercise needs is a feature, which the checker takes for it alone.
+#[test]
+fn nothing_but_its_own_exercise_builds_mio() {
+    let needs_mio = |options: &[&str]| {
+        let tree = assert_cmd::Command::new(env!("CARGO"))
+            .current_dir(harness::root())
+            .args(["tree", "--offline", "--edges", "normal,build"])
+            .args(["--package", "exercises", "--package", "course"])
+            .args(options)
+            .assert()
+            .success();
+        let tree = String::from_utf8_lossy(&tree.get_output().stdout);
+        tree.contains("mio v")
+    };
+    for exercise in all() {
+        let is_its_own = exercise.stem() == "10-event-loop";
+        assert_eq!(needs_mio(&exercise.features()), is_its_own);
+    }
+}
+
 #[test]
 fn each_mistake_fits_its_solution_and_compiles() {
     examples();
@@ -418,6 +438,7 @@ fn clients_that_use_up_the_descriptors_end_no_solution() -> Result {
         ("07-framing", "\0\0\0\x011", "\0\0\0\x011"),
         ("08-dual-stack", "", "IPv4 127.0.0.1 near\n"),
         ("09-shutdown", "1\n\n", "1\n"),
+        ("10-event-loop", "1\n", "1\n"),
         ("11-async", &relayed, "you are visitor "),
     ] {
         let program = PathBuf::from(path(stem));
@@ -639,6 +660,14 @@ const NEAR_MISSES: &[(&str, &str, &str)] = &[
     ("9", "whole-numbers-only", "cuts-off-a-request"),
     ("9", "takes-no-hint", "hangs"),
     ("9", "leaves-with-1", "wrong-exit-code"),
+    ("10", "one-sum-for-all", ""),
+    ("10", "loses-half-a-line", "one-read-one-line"),
+    ("10", "sends-once", "loses-unsent"),
+    ("10", "sends-all", "waits-for-a-non-reader"),
+    ("10", "throws-out-who-does-not-read", ""),
+    ("10", "reads-once-an-edge", "waits-for-new-bytes"),
+    ("10", "has-a-few-threads", ""),
+    ("10", "adds-late", "hangs"),
     ("11", "waits-for-both-and-writes-to-one", "in-turns"),
     ("11", "passes-on-lines", "hangs"),
     ("11", "passes-on-at-the-end", "hangs"),
@@ -696,6 +725,7 @@ fn a_near_miss_does_not_get_the_name_of_another_mistake() {
         ("8", "who"),
         ("9", "leaves-with-143"),
         ("9", "leaves-by-the-signal"),
+        ("10", "adds-for-all"),
         ("11", "relays"),
         ("12", "notices"),
     ] {
@@ -748,6 +778,7 @@ fn a_server_that_runs_already_is_checked_and_what_needs_a_restart_skipped()
                 | "06-socketserver"
                 | "08-dual-stack"
                 | "09-shutdown"
+                | "10-event-loop"
         );
         assert_eq!(!report.skipped.is_empty(), skips, "{text}");
         assert_eq!(text.contains("skipped"), skips, "{text}");
@@ -1462,6 +1493,20 @@ fn each_page_shows_a_recorded_session() -> Result {
                 a.expect("21\n")?;
                 a.expect_end()?;
                 program.expect_exit(0)?;
+            }
+            "10-event-loop" => {
+                let mut a = lab.connect("a", addr)?;
+                let mut b = lab.connect("b", addr)?;
+                a.send("5\n")?;
+                a.expect("5\n")?;
+                a.send("-20\n1")?;
+                a.expect("-15\n")?;
+                b.send("1\n")?;
+                b.expect("1\n")?;
+                a.send("00\n")?;
+                a.expect("85\n")?;
+                a.half_close()?;
+                a.expect_end()?;
             }
             "11-async" => {
                 let listener = lab.listen("listener")?;

@@ -114,6 +114,11 @@ impl StepError {
             && symptom.fits(&self.0.failure.fault, &Observation::default())
     }
 
+    /// True if nothing more came, also if a part of the answer did.
+    pub(crate) fn has_timed_out(&self) -> bool {
+        matches!(*self.0.failure.fault, Fault::TimedOut(_))
+    }
+
     /// True if the answer came, but for its newline.
     fn lacks_newline(&self) -> bool {
         let stopped = matches!(

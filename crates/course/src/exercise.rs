@@ -214,8 +214,16 @@ impl Exercise {
     /// [`BuildError`].
     pub fn build(&self, colour: bool) -> Result<Target, BuildError> {
         self.note_edit()?;
-        let path = harness::build(PACKAGE, "--bin", &self.stem, colour)?;
+        let options = self.features();
+        let path =
+            harness::build(PACKAGE, "--bin", &self.stem, &options, colour)?;
         Ok(target(path, Origin::Stub))
+    }
+
+    /// Cargo's options for its programs: what the other exercises need is not
+    /// built.
+    pub fn features(&self) -> Vec<&str> {
+        features(&self.stem)
     }
 
     /// Lets the next build see what the stub says now, even if it was replaced
@@ -236,6 +244,14 @@ impl Exercise {
     /// If the folder cannot be read.
     pub fn mistakes(&self) -> Result<Vec<Mistake>> {
         mistake::mistakes(&self.stem)
+    }
+}
+
+pub(crate) fn features(stem: &str) -> Vec<&str> {
+    match stem {
+        // A feature of `exercises`, of the same name.
+        "10-event-loop" => vec!["--no-default-features", "--features", stem],
+        _ => vec!["--no-default-features"],
     }
 }
 

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use diffy::{DiffOptions, Line, Patch, PatchFormatter};
 use harness::BuildError;
 
-use crate::exercise::{EXAMPLES, PACKAGE, exercises, names, target};
+use crate::exercise::{EXAMPLES, PACKAGE, exercises, features, names, target};
 use crate::{Origin, Target};
 
 /// A folder for each exercise, in it a file for each mistake.
@@ -67,7 +67,9 @@ impl Mistake {
     /// [`BuildError`].
     pub fn build(&self) -> Result<Target, BuildError> {
         let example = self.example();
-        let path = harness::build(PACKAGE, "--example", &example, false)?;
+        let options = features(&self.stem);
+        let path =
+            harness::build(PACKAGE, "--example", &example, &options, false)?;
         Ok(target(path, Origin::Mistake(self.clone())))
     }
 

@@ -1,7 +1,7 @@
 """Programs that are wrong in a way that the checker must not give the name of
 another mistake. Usage: near-misses.py NAME HOST:PORT. (`mapped`, `right`,
-`who`, `leaves-with-143`, `leaves-by-the-signal`, `relays` and `notices` are
-right.)
+`who`, `leaves-with-143`, `leaves-by-the-signal`, `adds-for-all`, `relays` and
+`notices` are right.)
 """
 
 import contextlib
@@ -850,6 +850,115 @@ def add_up(conn, is_idle):
     conn.close()
 
 
+# Exercise 10: a running sum for each of thousands.
+
+READ, WRITE = select.EPOLLIN, select.EPOLLOUT
+TOTAL = [0]
+
+
+class Adder:
+    """One client of the loop, as it is between two of its events."""
+
+    def __init__(self, conn):
+        conn.setblocking(False)
+        self.conn, self.total, self.line, self.unsent = conn, [0], b"", b""
+
+    def read(self):
+        data = self.conn.recv(4096)
+        if not data:
+            raise EOFError
+        *lines, self.line = (self.line + data).split(b"\n")
+        for line in lines:
+            self.total[0] += int(line)
+            self.unsent += b"%d\n" % self.total[0]
+
+    def write(self):
+        try:
+            count = self.conn.send(self.unsent)
+        except BlockingIOError:
+            count = 0
+        self.unsent = self.unsent[count:]
+
+    def awaited(self):
+        return WRITE if self.unsent else READ
+
+
+class OneSumForAll(Adder):
+    def __init__(self, conn):
+        super().__init__(conn)
+        self.total = TOTAL
+
+
+class LosesHalfALine(Adder):
+    def read(self):
+        super().read()
+        self.line = b""
+
+
+class SendsOnce(Adder):
+    def write(self):
+        with contextlib.suppress(BlockingIOError):
+            self.conn.send(self.unsent)
+        self.unsent = b""
+
+
+class SendsAll(Adder):
+    def write(self):
+        self.conn.setblocking(True)
+        self.conn.sendall(self.unsent)
+        self.conn.setblocking(False)
+        self.unsent = b""
+
+
+class ThrowsOut(Adder):
+    """Who does not read for a while is sent away."""
+
+    def awaited(self):
+        if self.unsent:
+            raise OSError
+        return READ
+
+
+class ReadsOnceAnEdge(Adder):
+    def awaited(self):
+        return READ | WRITE | select.EPOLLET
+
+
+class HasAFewThreads(Adder):
+    def __init__(self, conn):
+        super().__init__(conn)
+        if threading.active_count() < 60:
+            in_thread(time.sleep, 3600)
+
+
+class AddsLate(Adder):
+    def read(self):
+        super().read()
+        time.sleep(5)
+
+
+def add_for_all(kind):
+    server, clients, poll = listener(), {}, select.epoll()
+    server.setblocking(False)
+    poll.register(server, READ)
+    while True:
+        for number, event in poll.poll():
+            if number == server.fileno():
+                with contextlib.suppress(BlockingIOError):
+                    client = kind(server.accept()[0])
+                    clients[client.conn.fileno()] = client
+                    poll.register(client.conn, client.awaited())
+                continue
+            client = clients[number]
+            try:
+                if event & READ and not client.unsent:
+                    client.read()
+                client.write()
+                if kind is not ReadsOnceAnEdge:
+                    poll.modify(number, client.awaited())
+            except (EOFError, OSError, ValueError):
+                del clients[number]
+                client.conn.close()
 # Exercise 11: pass it on.
 
 
@@ -1157,6 +1266,15 @@ PROGRAMS = {
     "whole-numbers-only": lambda: finish(
         is_idle=lambda total, rest: total is None
     ),
+    "adds-for-all": lambda: add_for_all(Adder),
+    "one-sum-for-all": lambda: add_for_all(OneSumForAll),
+    "loses-half-a-line": lambda: add_for_all(LosesHalfALine),
+    "sends-once": lambda: add_for_all(SendsOnce),
+    "sends-all": lambda: add_for_all(SendsAll),
+    "throws-out-who-does-not-read": lambda: add_for_all(ThrowsOut),
+    "reads-once-an-edge": lambda: add_for_all(ReadsOnceAnEdge),
+    "has-a-few-threads": lambda: add_for_all(HasAFewThreads),
+    "adds-late": lambda: add_for_all(AddsLate),
     "relays": relays,
     "waits-for-both-and-writes-to-one": lambda: relays(
         between=waits_for_both_and_writes_to_one

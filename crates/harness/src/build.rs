@@ -66,7 +66,7 @@ fn built_once(package: &str, kind: &str, name: &str) -> Result<PathBuf> {
     if let Some(path) = built.get(&key) {
         return Ok(path.clone());
     }
-    let path = build(package, kind, name, false).map_err(|error| {
+    let path = build(package, kind, name, &[], false).map_err(|error| {
         let wanted = format!("build {kind} {name}");
         Lab::new().failure("cargo", wanted, Fault::Io(error.to_string()))
     })?;
@@ -93,7 +93,8 @@ impl fmt::Display for BuildError {
 
 /// Has Cargo build one target of `package` (`kind` is `--bin` or `--example`)
 /// and gives the path of the program. Unlike [`binary`] it asks Cargo each
-/// time, so that it sees an edit. `colour` is for what the compiler says.
+/// time, so that it sees an edit. `options` are Cargo's, such as which features
+/// it has; `colour` is for what the compiler says.
 ///
 /// # Errors
 /// [`BuildError`].
@@ -101,9 +102,10 @@ pub fn build(
     package: &str,
     kind: &str,
     name: &str,
+    options: &[&str],
     colour: bool,
 ) -> std::result::Result<PathBuf, BuildError> {
-    let targets = ["--package", package, kind, name];
+    let targets = [&["--package", package, kind, name], options].concat();
     let messages = cargo_build(&targets, colour)?;
     let program = executables(&messages).find(|(built, _)| built == name);
     program.map(|(_, path)| path).ok_or_else(|| {

@@ -52,7 +52,10 @@ pub use listener::Listener;
 pub use peer::Peer;
 pub use program::{Ending, Program, takes_ctrl_c};
 pub use scratch::Scratch;
-pub use server::{bad_addresses, bytes, can_open, has_ipv6, joined, lines};
+pub use server::{
+    bad_addresses, bytes, can_open, has_ipv6, joined, lines,
+    raise_descriptor_limit,
+};
 pub use timeline::{Event, Moment, Observer, Timeline, What, quote};
 pub use transcript::Transcript;
 pub use udp::{UdpPeer, UdpServer};

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use shared_child::SharedChild;
 
 use crate::group::{self, Group, Signal};
+use crate::proc;
 use crate::{Failure, Fault, Lab, Result, What};
 
 /// The start of a server's first line, before the address.
@@ -386,6 +387,15 @@ impl Program {
     pub fn descendants(&self) -> usize {
         let others = self.group.as_ref().and_then(Group::others);
         others.unwrap_or_default().len()
+    }
+
+    /// How many threads it has, with those of the processes that it started in
+    /// its group; `None` if the system does not tell (it does on Linux).
+    pub fn threads(&self) -> Option<usize> {
+        let others = self.group.as_ref().and_then(Group::others);
+        let others = others.unwrap_or_default();
+        let all = others.into_iter().filter_map(proc::threads);
+        Some(proc::threads(self.id())? + all.sum::<usize>())
     }
 
     /// Stops it, and its group if it has one, as Ctrl-Z does;

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::thread::JoinHandle;
 
-use crate::{Fault, Lab, Peer, Program, Result, proc};
+use crate::{Fault, Lab, Peer, Program, Result};
 
 const REFUSED: i32 = 1;
 
@@ -143,16 +143,27 @@ pub fn bytes(count: usize) -> Vec<u8> {
     bytes
 }
 
+/// Raises this process's soft limit of descriptors to `count`, or as far as it
+/// may, and gives how many it may have now, up to `count`. What it starts may
+/// have as many. (Windows has no such limit.)
+pub fn raise_descriptor_limit(count: usize) -> usize {
+    #[cfg(unix)]
+    {
+        use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
+        let (nofile, count) = (Resource::RLIMIT_NOFILE, count as rlim_t);
+        let (soft, hard) = getrlimit(nofile).unwrap_or((0, 0));
+        let wanted = count.min(hard);
+        let raised = soft < wanted && setrlimit(nofile, wanted, hard).is_ok();
+        count.min(if raised { wanted } else { soft }) as usize
+    }
+    #[cfg(not(unix))]
+    count
+}
+
 /// True if this process, and what it starts, may have `count` descriptors;
 /// raises the limit where that is allowed, and says so if it is not.
 pub fn can_open(count: usize) -> bool {
-    let count = count as u64;
-    let this = std::process::id();
-    let able = match proc::descriptor_limit(this) {
-        Some(limit) if limit >= count => true,
-        Some(_) => proc::limit_descriptors(this, count).is_ok(),
-        None => cfg!(windows),
-    };
+    let able = raise_descriptor_limit(count) >= count;
     if !able {
         eprintln!("skipped: no {count} descriptors for this process");
     }

@@ -15,6 +15,8 @@ mod async_relay;
 mod chat;
 #[path = "08-dual-stack.rs"]
 mod dual_stack;
+#[path = "10-event-loop.rs"]
+mod event_loop;
 #[path = "07-framing.rs"]
 mod framing;
 #[path = "02-reuse-addr.rs"]
@@ -44,6 +46,7 @@ pub(crate) fn of(stem: &str) -> Option<fn(&mut Check) -> Result> {
         "07-framing" => framing::check,
         "08-dual-stack" => dual_stack::check,
         "09-shutdown" => shutdown::check,
+        "10-event-loop" => event_loop::check,
         "11-async" => async_relay::check,
         "12-chat" => chat::check,
         _ => return None,
