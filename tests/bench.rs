@@ -34,12 +34,15 @@ fn the_designs_run_and_what_fails_is_left_out_with_a_word() {
     let folder = TempDir::new().expect("a temporary folder");
     let json = folder.path().join("run.jsonl");
     Command::new(cargo_bin!("bench"))
-        .args(["--rounds", "1", "--millis", "20", "designs", "--json"])
+        .args(["--rounds", "1", "--millis", "20", "designs"])
+        .args(["--only", "echo-50", "--only", "connect", "--only", "memory"])
+        .arg("--json")
         .arg(&json)
         .args(["--", "false"])
         .assert()
         .success()
-        .stdout(predicate::str::contains("\necho-500: "))
+        .stdout(predicate::str::contains("\necho-50: "))
+        .stdout(predicate::str::contains("\ncalls: ").not())
         .stdout(predicate::str::contains("03-threaded, once more"))
         .stdout(predicate::str::contains("false: left out: "))
         .stdout(predicate::str::contains("\nmemory: "));

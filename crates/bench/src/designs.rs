@@ -55,6 +55,9 @@ const LOADS: &[(&str, Load)] = &[
     ("bulk", Load::Bulk),
 ];
 
+const CALLS: &str = "calls";
+const MEMORY: &str = "memory";
+
 /// Idle clients, for their memory.
 const IDLE: usize = 1000;
 /// What a program needs besides a descriptor for each client.
@@ -186,6 +189,20 @@ impl Rows {
         self.0.push(row);
     }
 
+    /// What was counted of one, or why it was not.
+    fn counted(
+        &mut self,
+        what: &str,
+        (contender, _): &Named,
+        counted: Result<Option<Row>>,
+    ) {
+        match counted {
+            Ok(Some(row)) => self.add(row),
+            Ok(None) => self.leave_out(what, "this system does not tell"),
+            Err(error) => self.leave_out(contender, &format!("{error:#}")),
+        }
+    }
+
     fn leave_out(&mut self, what: &str, why: &str) {
         self.add(Row::LeftOut {
             what: what.to_owned(),
@@ -204,6 +221,13 @@ pub struct How<'a> {
     pub pin: &'a [String],
     /// Where traces go.
     pub folder: &'a Path,
+    /// Names of loads, or what is counted; all if there is none.
+    pub only: &'a [String],
+}
+
+/// What can be measured or counted.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    LOADS.iter().map(|load| load.0).chain([CALLS, MEMORY])
 }
 
 /// A contender that can be started, or why it cannot.
@@ -258,9 +282,11 @@ pub fn measure(
     how: &How,
 ) -> Result<Vec<Row>> {
     let before = measure::load_average();
+    let wanted =
+        |name: &str| how.only.is_empty() || how.only.iter().any(|o| o == name);
     let mut rows = Rows(Vec::new());
     let most = raise_limit(5_000 + SPARE);
-    for (name, load) in LOADS {
+    for (name, load) in LOADS.iter().filter(|load| wanted(load.0)) {
         if load.clients() + SPARE > most {
             let why = format!("`ulimit -n` is {most}");
             rows.leave_out(name, &why);
@@ -268,26 +294,18 @@ pub fn measure(
         }
         under(contenders, name, *load, how, &mut rows);
     }
-    println!("\n{}", counts::CALLS);
-    for Ready { named, at_once, .. } in contenders {
-        if *at_once == 0 || named.0 == AGAIN {
-            continue;
-        }
-        match counts::calls(named, load::tcp_talk, how.folder) {
-            Ok(Some(calls)) => rows.add(Row::Calls(calls)),
-            Ok(None) => rows.leave_out("calls", "there is no strace here"),
-            Err(error) => rows.leave_out(&named.0, &format!("{error:#}")),
+    if wanted(CALLS) {
+        println!("\n{}", counts::CALLS);
+        for named in beside(contenders, 1) {
+            let calls = counts::calls(named, load::tcp_talk, how.folder);
+            rows.counted(CALLS, named, calls.map(|c| c.map(Row::Calls)));
         }
     }
-    println!("\n{}", counts::MEMORY);
-    for Ready { named, at_once, .. } in contenders {
-        if *at_once < MANY || named.0 == AGAIN {
-            continue;
-        }
-        match counts::memory(named, IDLE) {
-            Ok(Some(memory)) => rows.add(Row::Memory(memory)),
-            Ok(None) => rows.leave_out("memory", "this system does not tell"),
-            Err(error) => rows.leave_out(&named.0, &format!("{error:#}")),
+    if wanted(MEMORY) {
+        println!("\n{}", counts::MEMORY);
+        for named in beside(contenders, MANY) {
+            let memory = counts::memory(named, IDLE);
+            rows.counted(MEMORY, named, memory.map(|m| m.map(Row::Memory)));
         }
     }
     let mut versions: Vec<_> = contenders
@@ -306,6 +324,18 @@ pub fn measure(
         load_average: [before, measure::load_average()],
     });
     Ok(rows.0)
+}
+
+/// Those who can serve so many clients at once, each once.
+fn beside(
+    contenders: &[Ready],
+    clients: usize,
+) -> impl Iterator<Item = &Named> {
+    contenders
+        .iter()
+        .filter(move |ready| ready.at_once >= clients)
+        .map(|ready| &ready.named)
+        .filter(|named| named.0 != AGAIN)
 }
 
 fn under(

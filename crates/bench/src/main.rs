@@ -42,6 +42,10 @@ struct Args {
     #[arg(long)]
     json: Option<PathBuf>,
 
+    /// What `designs` is to measure; everything if nothing is named
+    #[arg(long, value_parser = PossibleValuesParser::new(designs::names()))]
+    only: Vec<String>,
+
     /// Draws what such a file holds, as HTML for the book, and measures nothing
     #[arg(long, value_name = "JSON")]
     draw: Option<PathBuf>,
@@ -132,9 +136,11 @@ fn main() -> Result<()> {
     let is_named = |name: &str| args.scenario.iter().any(|s| s == name);
     let wanted = |name: &str| args.scenario.is_empty() || is_named(name);
     let designs = is_named(DESIGNS);
-    let is_for_designs = !args.command.is_empty() || args.json.is_some();
+    let is_for_designs = !args.command.is_empty()
+        || !args.only.is_empty()
+        || args.json.is_some();
     if is_for_designs && !designs {
-        bail!("a COMMAND and --json are for `designs`: name it, too");
+        bail!("a COMMAND, --only and --json are for `designs`: name it, too");
     }
     let folder = tempfile::tempdir().context("no temporary folder")?;
     // Built first: a compiler should have both cores.
@@ -202,6 +208,7 @@ fn main() -> Result<()> {
             time,
             pin: &pin,
             folder: folder.path(),
+            only: &args.only,
         };
         let rows = designs::measure(&contenders, machine, &how)?;
         if let Some(file) = args.json {
