@@ -229,10 +229,11 @@ fn machine() -> String {
         )
     });
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    let kernel = read("/proc/sys/kernel/osrelease");
     format!(
         "{} {}, {}, cores: {cores}",
         env::consts::OS,
-        read("/proc/sys/kernel/osrelease").trim(),
+        kernel.split(['-', '\n']).next().unwrap_or_default(),
         model.unwrap_or(env::consts::ARCH),
     )
 }
