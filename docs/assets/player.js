@@ -116,7 +116,9 @@
 
         figure.tabIndex = 0;
         figure.classList.add("flow-live");
-        show(1);
+        // A check's figure is opened where the check fails.
+        const fails = (step) => step.classList.contains("flow-fails");
+        show(drawn.findIndex(fails) + 1);
     }
 
     document.querySelectorAll("figure.flow").forEach(play);

@@ -4,10 +4,13 @@ use std::collections::VecDeque;
 
 use harness::What;
 
-use crate::recorder::{Entry, Rest};
+use crate::recorder::{Entry, Failed, Rest};
 
-/// So many acts a figure has at most: the last ones.
+/// So many acts a figure has at most: the one in which the check fails, so
+/// many before it, and so many behind it.
 const ACTS: usize = 15;
+const BEFORE: usize = 8;
+const BEHIND: usize = ACTS - BEFORE - 1;
 /// So many parts of a check: the one that failed, and the one before.
 const CHAPTERS: usize = 2;
 
@@ -20,12 +23,18 @@ pub(crate) struct Act {
     pub(crate) left_out: usize,
     pub(crate) is_left_out: bool,
     pub(crate) events: Vec<(u64, String, What)>,
-    pub(crate) failures: Vec<(u64, String, String)>,
+    pub(crate) failures: Vec<Failed>,
+    /// Whether it is the one in which the check fails, or comes behind it.
+    pub(crate) fails: bool,
+    pub(crate) is_after: bool,
     pub(crate) rest: Rest,
 }
 
-/// The last acts of a check.
-pub(crate) fn acts(entries: &VecDeque<Entry>) -> Vec<Act> {
+/// The last acts of a check, which fails because `who` wanted something.
+pub(crate) fn acts(
+    entries: &VecDeque<Entry>,
+    failure: Option<(&str, &str)>,
+) -> Vec<Act> {
     let mut acts = vec![Act::default()];
     // What a client does is seen before or after; it begins behind what was
     // last seen before it.
@@ -40,9 +49,7 @@ pub(crate) fn acts(entries: &VecDeque<Entry>) -> Vec<Act> {
                 act.events.push((begins, who.clone(), what.clone()));
                 last = *at;
             }
-            Entry::Failure { at, who, words } => {
-                act.failures.push((*at, who.clone(), words.clone()));
-            }
+            Entry::Failure(failed) => act.failures.push(failed.clone()),
             Entry::Rest(rest) => {
                 last = rest.at;
                 act.rest = rest.clone();
@@ -70,7 +77,7 @@ pub(crate) fn acts(entries: &VecDeque<Entry>) -> Vec<Act> {
     for n in (1..acts.len()).rev() {
         let made = |act: &Act| {
             let made = |what: &What| matches!(what, What::Connected { .. });
-            act.rest.tcp.is_empty()
+            !act.rest.is_tcp()
                 && act.failures.is_empty()
                 && act.events.iter().all(|(_, _, what)| made(what))
         };
@@ -86,19 +93,39 @@ pub(crate) fn acts(entries: &VecDeque<Entry>) -> Vec<Act> {
     let first = chapters.get(shown).map_or(String::new(), |&c| c.clone());
     let first = acts.iter().position(|act| act.chapter == first);
     let mut acts = acts.split_off(first.unwrap_or(0));
-    leave_out(&mut acts);
+    if let Some((who, wanted)) = failure {
+        mark(&mut acts, who, wanted);
+    }
+    leave_out(&mut acts, failure.map_or("", |(who, _)| who));
     acts
 }
 
-/// Of too many acts those of who failed are shown, and the last ones.
-fn leave_out(acts: &mut [Act]) {
-    let too_many = acts.len().saturating_sub(ACTS);
-    let failures = acts.iter().flat_map(|act| &act.failures);
-    let failed = failures.last().map(|(_, who, _)| who.clone());
-    let last = acts.len().saturating_sub(ACTS / 2);
+/// Finds the act in which the check fails. A script may say in other words
+/// what somebody wanted.
+fn mark(acts: &mut [Act], who: &str, wanted: &str) {
+    let find = |is_it: &dyn Fn(&Failed) -> bool| {
+        acts.iter().position(|act| act.failures.iter().any(is_it))
+    };
+    let found = find(&|f| f.who == who && f.wanted == wanted)
+        .or_else(|| find(&|f| f.who == who))
+        .or_else(|| find(&|_| true));
+    if let Some(found) = found {
+        acts[found].fails = true;
+        acts[found + 1..].iter_mut().for_each(|a| a.is_after = true);
+    }
+}
+
+/// Of too many acts those of `who` are shown, and the last ones.
+fn leave_out(acts: &mut Vec<Act>, who: &str) {
+    let (end, most) = match acts.iter().position(|act| act.fails) {
+        Some(fails) => (fails, BEFORE),
+        None => (acts.len(), ACTS),
+    };
+    acts.truncate(end + 1 + BEHIND);
+    let too_many = end.saturating_sub(most);
+    let last = end.saturating_sub(most / 2);
     let (kept, others): (Vec<_>, Vec<_>) = (0..last).partition(|&n| {
-        let mut who = acts[n].events.iter().map(|(_, who, _)| who);
-        who.any(|who| Some(who) == failed.as_ref())
+        acts[n].events.iter().any(|(_, actor, _)| actor == who)
     });
     for n in others.into_iter().chain(kept).take(too_many) {
         acts[n].is_left_out = true;

@@ -11,19 +11,23 @@ use harness::What;
 use harness::trace::strace::{self, Trace};
 
 use crate::acts::{Act, acts};
-use crate::recorder::{Entry, FILES, Log, Recorder, Rest};
+use crate::recorder::{Entry, FILES, Failed, Log, Recorder, Rest, Thread};
 use crate::words;
 
 /// So many events of one thread an act shows.
 const EVENTS: usize = 12;
+/// A call that came back earlier, in nanoseconds, has not waited.
+const WAITED: u64 = 1_000_000;
 /// So many threads that were in no call yet are shown; a virtual machine has
 /// more, which say nothing.
 const IDLE: usize = 8;
 /// The checked program, in the timeline and in the figure.
 const PROGRAM: &str = "program";
 const SERVER: &str = "server";
+const CHECKER: &str = "the checker";
 
-/// The figure of what was seen; `why_not` says why no calls are in it.
+/// The figure of what was seen. The check fails because of `failure`: who, and
+/// what was wanted. `why_not` says why no calls are in it.
 ///
 /// # Errors
 /// strace's files cannot be read.
@@ -32,6 +36,7 @@ pub(crate) fn flow(
     name: &str,
     title: String,
     summary: String,
+    failure: Option<(&str, &str)>,
     why_not: Option<&str>,
 ) -> anyhow::Result<Flow> {
     let traces = match &recorder.folder {
@@ -41,7 +46,7 @@ pub(crate) fn flow(
         None => Vec::new(),
     };
     let log = recorder.lock();
-    let acts = acts(&log.entries);
+    let acts = acts(&log.entries, failure);
     let mut painter = Painter::new(&log, traces, &acts);
     let mut steps: Vec<_> =
         acts.iter().flat_map(|act| painter.steps(act)).collect();
@@ -68,6 +73,16 @@ struct Start {
     traces: Vec<Trace>,
 }
 
+impl Start {
+    /// What one of its threads is called.
+    fn name_of(&self, thread: u32) -> Option<&str> {
+        let others = self.traces.iter().filter(|t| t.thread != self.main);
+        let mut named = others.zip(&self.threads);
+        let (_, name) = named.find(|(trace, _)| trace.thread == thread)?;
+        Some(name)
+    }
+}
+
 struct Painter {
     starts: Vec<(Start, Calls)>,
     clients: BTreeMap<u16, String>,
@@ -77,6 +92,8 @@ struct Painter {
     is_udp: bool,
     explained: BTreeSet<String>,
     chapter: String,
+    /// The acts behind the failure have begun.
+    is_over: bool,
 }
 
 impl Painter {
@@ -89,7 +106,8 @@ impl Painter {
         for entry in &log.entries {
             let (at, who, what) = match entry {
                 Entry::Event { at, who, what } => (at, who, what),
-                Entry::Failure { at, .. } | Entry::Rest(Rest { at, .. }) => {
+                Entry::Failure(Failed { at, .. })
+                | Entry::Rest(Rest { at, .. }) => {
                     last = *at;
                     continue;
                 }
@@ -113,10 +131,11 @@ impl Painter {
             clients,
             fresh,
             backlog: None,
-            is_udp: acts.iter().all(|act| act.rest.tcp.is_empty())
-                && acts.iter().any(|act| !act.rest.udp.is_empty()),
+            is_udp: acts.iter().any(|act| !act.rest.udp.is_empty())
+                && !acts.iter().any(|act| act.rest.is_tcp()),
             explained: BTreeSet::new(),
             chapter: String::new(),
+            is_over: false,
         };
         painter.find_starts(&begins, traces, &log.processes);
         let ports = Ports {
@@ -125,6 +144,8 @@ impl Painter {
         };
         for (start, calls) in &mut painter.starts {
             for trace in &mut start.traces {
+                let calls = std::mem::take(&mut trace.calls);
+                trace.calls = without_time_limits(calls);
                 trace.calls.retain(|call| {
                     call.name.starts_with("accept")
                         || call.name == "listen"
@@ -216,20 +237,27 @@ impl Painter {
         }
     }
 
+    /// The states of the sockets that have the server's port.
+    fn states(&self, rest: &Rest) -> Vec<&'static str> {
+        let own = |address: &SocketAddr| address.port() == rest.port;
+        let tcp = rest.tcp.iter().filter(|row| own(&row.local));
+        match self.is_udp {
+            true => vec![words::BOUND],
+            false => tcp.map(|row| row.state).collect(),
+        }
+    }
+
     fn protocol(&self) -> &'static str {
         if self.is_udp { "udp" } else { "tcp" }
     }
 
     /// Who did not get what it wanted. (That a second copy of the program
     /// does not listen may be as it should be.)
-    fn failures<'a>(
-        &self,
-        act: &'a Act,
-    ) -> impl Iterator<Item = &'a (u64, String, String)> {
+    fn failures<'a>(&self, act: &'a Act) -> impl Iterator<Item = &'a Failed> {
         let clients: BTreeSet<_> = self.clients.values().cloned().collect();
-        act.failures
-            .iter()
-            .filter(move |(_, who, _)| who == PROGRAM || clients.contains(who))
+        act.failures.iter().filter(move |failed| {
+            failed.who == PROGRAM || clients.contains(&failed.who)
+        })
     }
 
     /// What happens in an act, and what the tables say then.
@@ -244,28 +272,69 @@ impl Painter {
                 // strace tells the end of a program, too.
                 let told =
                     !matches!(what, What::Exited(_)) || self.starts.is_empty();
-                let event = told.then(|| happening(who, what, self.is_udp))?;
-                Some(cause(*at, event))
+                let event =
+                    told.then(|| happening(&who, &what, self.is_udp))?;
+                Some(cause(at, event))
             })
             .collect();
-        for (at, who, words) in self.failures(act) {
+        let acts = act.events.iter().filter(|(.., what)| is_act(what));
+        let woken = acts.map(|(at, ..)| at + 1).min().unwrap_or(0);
+        let killed = act.events.iter().any(|(.., what)| is_kill(what));
+        for failed in self.failures(act) {
             // Until then it waited, and saw nothing else.
-            causes.push(cause((*at).max(act.rest.at), happens(who, words)));
+            let at = failed.at.max(act.rest.at);
+            let who = match failed.who.as_str() {
+                PROGRAM => CHECKER,
+                client => client,
+            };
+            let mut words = failed.words();
+            if self.is_udp {
+                words = words.replace(
+                    "connection refused: nobody listens",
+                    "refused (ICMP): no socket takes it",
+                );
+            }
+            causes.push(cause(at, happens(who, &words)));
         }
         let mut whom = BTreeMap::new();
+        let mut order: BTreeMap<String, u64> = BTreeMap::new();
         for (start, calls) in &mut self.starts {
             let traces: Vec<_> =
                 start.traces.iter().map(|t| t.until(act.rest.at)).collect();
             for mut cause in calls.next(start.main, &traces, &ports) {
-                // What takes something waits for it first.
+                // What takes something waits for it first. (When a long wait
+                // ended, strace does not know exactly.)
                 if !cause.sends {
                     cause.at = cause.ended;
                 }
-                if let Event::Call { who, call, .. } = &cause.event {
-                    whom.insert(
-                        (who.clone(), call.clone()),
-                        cause.client.clone(),
-                    );
+                match &cause.event {
+                    Event::Happens { what, .. } if what == "is killed" => {
+                        // The checker has told it.
+                        if killed {
+                            continue;
+                        }
+                    }
+                    Event::Happens { who, .. } => {
+                        // What it has printed may be seen later than its end.
+                        let said = causes.iter_mut().filter(|said| {
+                            said.at > cause.at && said.event.who() == Some(who)
+                        });
+                        said.for_each(|said| said.at = cause.at);
+                    }
+                    Event::Call {
+                        who, call, phase, ..
+                    } => {
+                        if *phase == Phase::Returns && !cause.sends {
+                            cause.at = cause.at.max(woken);
+                        }
+                        // A thread's calls stay in order.
+                        let last = order.entry(who.clone()).or_insert(0);
+                        cause.at = cause.at.max(*last);
+                        *last = cause.at;
+                        let key = (who.clone(), call.clone());
+                        whom.insert(key, cause.client.clone());
+                    }
+                    Event::Packet { .. } | Event::State { .. } => {}
                 }
                 causes.push(cause);
             }
@@ -279,6 +348,13 @@ impl Painter {
         if act.chapter != self.chapter {
             self.chapter.clone_from(&act.chapter);
             text.push(format!("The check: {}.", act.chapter));
+        }
+        if act.is_after && !std::mem::replace(&mut self.is_over, true) {
+            text.push(
+                "The check has failed. What follows the checker tries to find \
+                 out why."
+                    .to_owned(),
+            );
         }
         if act.left_out > 0 {
             text.push(format!("{} acts are left out here.", act.left_out));
@@ -298,7 +374,8 @@ impl Painter {
             }
             let client = whom.get(&(who.clone(), call.clone()));
             let client = client.map_or("", String::as_str);
-            text.push(words::means(call, result, *phase, client, self.is_udp));
+            let states = self.states(&act.rest);
+            text.push(words::means(call, result, *phase, client, &states));
         }
         let mut events = shortened(events);
         if events.is_empty() {
@@ -311,17 +388,33 @@ impl Painter {
             title: self.title(act),
             text: joined(text),
             events,
+            fails: act.fails,
             ..Step::default()
         };
-        let mut words = Vec::new();
+        let mut calls: Vec<(&str, Vec<&str>)> = Vec::new();
         for waiting in &snapshot.waiting {
-            let (call, client) = match waiting.call.split_once(", for ") {
-                Some((call, client)) => (call, client),
-                None => (waiting.call.as_str(), ""),
+            let (call, whom) = match waiting.call.split_once(", for ") {
+                Some((call, whom)) => (call, Some(whom)),
+                None => (waiting.call.as_str(), None),
             };
-            words.push(words::waits(call, client));
+            let name = words::name(call);
+            match calls.iter_mut().find(|(c, _)| words::name(c) == name) {
+                Some((_, others)) if whom.is_some() => others.extend(whom),
+                _ => calls.push((call, whom.into_iter().collect())),
+            }
         }
+        let mut words: Vec<_> = calls
+            .iter()
+            .map(|(call, whom)| words::waits(call, whom, self.is_udp))
+            .collect();
         words.extend(in_the_kernel(&snapshot));
+        let is_connected = |socket: &Socket| socket.state == "ESTABLISHED";
+        if self.is_udp
+            && snapshot.sockets.iter().any(is_connected)
+            && self.explained.insert("connected".to_owned())
+        {
+            words.push(words::CONNECTED.to_owned());
+        }
         let table = Step {
             title: "What everybody waits for".to_owned(),
             text: joined(words),
@@ -347,6 +440,7 @@ impl Painter {
                     What::Sent(_) => format!("{who} sends"),
                     What::Received(_) => format!("{who} receives"),
                     What::HalfClosed => format!("{who} sends no more"),
+                    What::HungUp => format!("{who} hangs up"),
                     What::SawEnd => format!("{who} receives the end"),
                     What::Closed => format!("{who} leaves"),
                     What::Reset => format!("{who} resets the connection"),
@@ -366,8 +460,12 @@ impl Painter {
                 })
             })
             .collect();
-        words.extend(self.failures(act).map(|(_, who, _)| {
-            format!("{} does not get what it wanted", server(who))
+        words.extend(self.failures(act).map(|failed| {
+            let who = server(&failed.who);
+            match who {
+                SERVER => format!("{who} does not do what it had to"),
+                _ => format!("{who} does not get what it wanted"),
+            }
         }));
         words.dedup();
         let more = words.len().saturating_sub(3);
@@ -390,13 +488,14 @@ impl Painter {
             let traces: Vec<_> =
                 start.traces.iter().map(|t| t.until(rest.at)).collect();
             let mut idle = Vec::new();
-            for (thread, call) in &rest.threads {
-                let trace = traces.iter().find(|t| t.thread == *thread);
-                let waits = trace.and_then(|trace| {
+            for Thread { id, waits, joins } in &rest.threads {
+                let trace = traces.iter().find(|t| t.thread == *id);
+                let call = trace.and_then(|trace| {
                     trace.calls.last().filter(|call| call.ended.is_none())
                 });
                 let known = trace.is_some_and(|trace| !trace.calls.is_empty());
-                let waits = match (waits, call) {
+                let joins = joins.and_then(|id| start.name_of(id));
+                let waits = match (call, waits) {
                     (Some(call), _) => {
                         let client = self.client(call, &traces);
                         match client {
@@ -406,7 +505,13 @@ impl Painter {
                             None => call.shown(),
                         }
                     }
-                    (None, Some(name)) => (*name).to_owned(),
+                    (None, Some(call)) => match joins {
+                        Some(other) => format!("{call}, for {other}'s end"),
+                        None if call == "futex" => {
+                            format!("{call}, for another thread")
+                        }
+                        None => call.clone(),
+                    },
                     (None, None) => continue,
                 };
                 let waits = Waiting {
@@ -415,7 +520,7 @@ impl Painter {
                 };
                 match known {
                     true => waiting.push(waits),
-                    false if self.is_of(start, *thread) => idle.push(waits),
+                    false if self.is_of(start, *id) => idle.push(waits),
                     false => {}
                 }
             }
@@ -561,6 +666,22 @@ fn cause(at: u64, event: Event) -> Cause {
     }
 }
 
+/// Whether the checker does it, and does not only see it.
+fn is_act(what: &What) -> bool {
+    !matches!(
+        what,
+        What::Printed(_)
+            | What::Complained(_)
+            | What::Exited(_)
+            | What::Received(_)
+            | What::SawEnd
+    )
+}
+
+fn is_kill(what: &What) -> bool {
+    matches!(what, What::Killed)
+}
+
 /// What the checker saw, as the figure says it.
 fn happening(who: &str, what: &What, is_udp: bool) -> Event {
     let words = match what {
@@ -577,24 +698,55 @@ fn happening(who: &str, what: &What, is_udp: bool) -> Event {
         What::Sent(bytes) => format!("sends {bytes}"),
         What::Received(bytes) => format!("receives {bytes}"),
         What::HalfClosed => "sends no more (FIN)".to_owned(),
+        What::HungUp => "hangs up (FIN)".to_owned(),
         What::SawEnd => "receives the end".to_owned(),
         What::Closed => "closes".to_owned(),
         What::Reset => "resets the connection (RST)".to_owned(),
         What::Note(text) => text.clone(),
     };
     let who = match what {
-        What::Note(_) => "the checker",
+        What::Note(_) => CHECKER,
         _ => who,
     };
     happens(who, &words)
 }
 
+/// A call that has waited until its time was over, and is then made again, is
+/// drawn as one that waits on: how often differs from run to run.
+fn without_time_limits(calls: Vec<strace::Call>) -> Vec<strace::Call> {
+    let mut out: Vec<strace::Call> = Vec::new();
+    for mut call in calls {
+        let before = out.pop_if(|before| {
+            let result = before.result.as_deref().unwrap_or_default();
+            let over = ["-1 EAGAIN", "0 (Timeout)"];
+            let waited = before.ended.map(|ended| ended - before.began);
+            over.iter().any(|over| result.starts_with(over))
+                && waited.is_some_and(|waited| waited > WAITED)
+                && (&before.name, before.descriptor())
+                    == (&call.name, call.descriptor())
+        });
+        call.began = before.map_or(call.began, |before| before.began);
+        out.push(call);
+    }
+    out
+}
+
 /// A program may print a line in pieces. Of what it complains about the last
 /// line says most.
-fn without_pieces(events: &[(u64, String, What)]) -> Vec<&(u64, String, What)> {
-    let mut out: Vec<&(u64, String, What)> = Vec::new();
+fn without_pieces(events: &[(u64, String, What)]) -> Vec<(u64, String, What)> {
+    let mut out: Vec<(u64, String, What)> = Vec::new();
     for event in events {
-        let (_, who, what) = event;
+        let (at, who, what) = event;
+        if let (
+            Some((_, before, What::Complained(line))),
+            What::Complained(more),
+        ) = (out.last_mut(), what)
+            && before == who
+            && !line.text().ends_with('\n')
+        {
+            *line = (line.text() + &more.text()).as_bytes().into();
+            continue;
+        }
         let is_blank = match what {
             What::Printed(text) | What::Complained(text) => text
                 .to_string()
@@ -613,7 +765,7 @@ fn without_pieces(events: &[(u64, String, What)]) -> Vec<&(u64, String, What)> {
         if goes_on {
             out.pop();
         }
-        out.push(event);
+        out.push((*at, who.clone(), what.clone()));
     }
     out
 }

@@ -31,7 +31,7 @@ const TRIAL: &str = "trial";
 pub(crate) const FILES: &str = "calls";
 /// The addresses of the book's figures; the first client has the next port.
 const BOOK_IP: &str = "127.0.0.1";
-const BOOK_SERVER: &str = "127.0.0.1:9006";
+const BOOK_SERVER: u16 = 9006;
 const BOOK_CLIENT: u16 = 50000;
 /// The harness marks what it starts, and looks for the mark: strace must not
 /// have it, the program must.
@@ -49,8 +49,9 @@ pub(crate) struct Recorder {
 pub(crate) struct Log {
     pub(crate) entries: VecDeque<Entry>,
     pub(crate) port: u16,
-    /// The program's address and its clients', and what a book calls them.
-    addresses: Vec<(String, String)>,
+    /// The loopback address that the checker has chosen, the program's port
+    /// and its clients', and what a book has instead.
+    names: Vec<(String, String)>,
     clients: u16,
     is_over: bool,
     waited: Duration,
@@ -61,21 +62,22 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    fn rename(&mut self, address: String, name: String) {
-        let new = (address, name);
-        if !self.addresses.contains(&new) {
-            self.addresses.push(new);
+    fn rename(&mut self, what: &str, name: String) {
+        let new = (what.to_owned(), name);
+        if !self.names.contains(&new) {
+            self.names.push(new);
         }
     }
 }
 
-/// `text` with each `address` that is not the beginning of a longer one.
-fn renamed(text: &str, address: &str, name: &str) -> String {
-    let mut parts = text.split(address);
+/// `text` with another name for each `what` that is not the beginning of a
+/// longer number.
+fn renamed(text: &str, what: &str, name: &str) -> String {
+    let mut parts = text.split(what);
     let mut out = parts.next().unwrap_or_default().to_owned();
     for part in parts {
         let goes_on = part.starts_with(|c: char| c.is_ascii_digit());
-        out += if goes_on { address } else { name };
+        out += if goes_on { what } else { name };
         out += part;
     }
     out
@@ -84,8 +86,55 @@ fn renamed(text: &str, address: &str, name: &str) -> String {
 pub(crate) enum Entry {
     Chapter(String),
     Event { at: u64, who: String, what: What },
-    Failure { at: u64, who: String, words: String },
+    Failure(Failed),
     Rest(Rest),
+}
+
+/// Somebody did not get what it wanted.
+#[derive(Clone)]
+pub(crate) struct Failed {
+    pub(crate) at: u64,
+    pub(crate) who: String,
+    pub(crate) wanted: String,
+    came: String,
+}
+
+impl Failed {
+    pub(crate) fn words(&self) -> String {
+        let who = match self.who.as_str() {
+            "program" => "the server had",
+            _ => "wanted",
+        };
+        format!("{who} to {}: {}", self.wanted, self.came)
+    }
+
+    fn is_like(&self, other: &Self) -> bool {
+        (&self.who, self.words()) == (&other.who, other.words())
+    }
+}
+
+/// A thread that lives.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Thread {
+    pub(crate) id: u32,
+    /// The call that it waits in, if known, such as `read(0)`.
+    pub(crate) waits: Option<String>,
+    /// The thread whose end it waits for.
+    pub(crate) joins: Option<u32>,
+}
+
+impl Thread {
+    fn look(id: u32) -> Self {
+        let waits = tasks::blocked_in(id).map(|(call, first)| match call {
+            "futex" | "wait4" | "clock_nanosleep" | "poll" => call.to_owned(),
+            _ => match tasks::behind(id, first).filter(|_| first > 0) {
+                Some(file) => format!("{call}({first}), for {file}"),
+                None => format!("{call}({first})"),
+            },
+        });
+        let joins = tasks::joins(id);
+        Self { id, waits, joins }
+    }
 }
 
 /// The kernel's tables at one moment.
@@ -94,14 +143,20 @@ pub(crate) struct Rest {
     pub(crate) at: u64,
     /// Whether all threads waited.
     pub(crate) rested: bool,
-    /// The threads that lived, and the call that each waited in, if known.
-    pub(crate) threads: Vec<(u32, Option<&'static str>)>,
+    pub(crate) threads: Vec<Thread>,
     pub(crate) tcp: Vec<TcpRow>,
     pub(crate) udp: Vec<UdpRow>,
     pub(crate) port: u16,
 }
 
 impl Rest {
+    /// Whether the program listens. (Others on this machine may have the
+    /// same port for UDP, or connections of it.)
+    pub(crate) fn is_tcp(&self) -> bool {
+        let own = |row: &&TcpRow| row.local.port() == self.port;
+        self.tcp.iter().filter(own).any(|row| row.state == "LISTEN")
+    }
+
     pub(crate) fn is_like(&self, other: &Self) -> bool {
         (self.rested, &self.threads, &self.tcp, &self.udp)
             == (other.rested, &other.threads, &other.tcp, &other.udp)
@@ -171,7 +226,7 @@ impl Recorder {
             Moment::Failure(failure) if failure.who != "lab" => {
                 self.rest();
                 let who = failure.who.clone();
-                let wanted = &failure.wanted;
+                let wanted = failure.wanted.clone();
                 let came = match &*failure.fault {
                     Fault::TimedOut(time) => {
                         format!("nothing for {} s", time.as_secs_f64())
@@ -184,18 +239,24 @@ impl Recorder {
                     }
                     fault => fault.to_string(),
                 };
-                let words = format!("wanted to {wanted}: {came}");
-                let failures = |entry: &Entry| match entry {
-                    Entry::Failure { who, words, .. } => {
-                        Some((who.clone(), words.clone()))
-                    }
-                    _ => None,
+                let at = now();
+                let failed = Failed {
+                    at,
+                    who,
+                    wanted,
+                    came,
                 };
-                let last = self.lock().entries.iter().rev().find_map(failures);
+                let log = self.lock();
+                let mut last = log.entries.iter().rev();
+                let last = last.find_map(|entry| match entry {
+                    Entry::Failure(last) => Some(last),
+                    _ => None,
+                });
                 // One failure may be passed on as another.
-                if last != Some((who.clone(), words.clone())) {
-                    let at = now();
-                    self.push(Entry::Failure { at, who, words });
+                let is_new = !last.is_some_and(|last| last.is_like(&failed));
+                drop(log);
+                if is_new {
+                    self.push(Entry::Failure(failed));
                 }
             }
             Moment::Failure(_) => {}
@@ -206,6 +267,7 @@ impl Recorder {
                 if matches!(
                     what,
                     What::HalfClosed
+                        | What::HungUp
                         | What::Closed
                         | What::Reset
                         | What::Killed
@@ -247,12 +309,16 @@ impl Recorder {
         };
         let mut log = self.lock();
         log.port = address.port();
-        log.rename(address.to_string(), BOOK_SERVER.to_owned());
-        log.rename(format!("{}:0", address.ip()), format!("{BOOK_IP}:0"));
-        if let What::Connected { from, .. } = what {
+        log.rename(&format!(":{}", address.port()), format!(":{BOOK_SERVER}"));
+        if address.is_ipv4() && address.ip().is_loopback() {
+            log.rename(&address.ip().to_string(), BOOK_IP.to_owned());
+        }
+        if let What::Connected { from, .. } = what
+            && let Some(colon) = from.rfind(':')
+        {
             log.clients += 1;
             let port = BOOK_CLIENT + log.clients;
-            log.rename(from.clone(), format!("{BOOK_IP}:{port}"));
+            log.rename(&from[colon..], format!(":{port}"));
         }
     }
 
@@ -261,8 +327,8 @@ impl Recorder {
     pub(crate) fn with_usual_addresses(&self, mut flow: Flow) -> Flow {
         let log = self.lock();
         let rename = |text: &mut String| {
-            for (address, name) in &log.addresses {
-                *text = renamed(text, address, name);
+            for (what, name) in &log.names {
+                *text = renamed(text, what, name);
             }
         };
         for step in &mut flow.steps {
@@ -313,14 +379,15 @@ impl Recorder {
         let mut threads = Vec::new();
         let mut rested = true;
         for thread in self.threads() {
-            match tasks::sleeps(thread) {
+            let process = tasks::process_of(thread);
+            let known = log.processes.get(&thread).copied();
+            // The number of one that has ended may be another's by now.
+            let is_own = known.is_none() || process == known;
+            match tasks::sleeps(thread).filter(|_| is_own) {
                 Some(sleeps) => {
                     rested &= sleeps;
-                    let call = tasks::blocked_in(thread);
-                    threads.push((thread, call.map(|(name, _)| name)));
-                    if let Some(process) = tasks::process_of(thread) {
-                        log.processes.insert(thread, process);
-                    }
+                    threads.push(Thread::look(thread));
+                    log.processes.extend(process.map(|p| (thread, p)));
                 }
                 None if log.ended.contains(&thread) => {}
                 None => {

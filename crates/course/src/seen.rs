@@ -79,7 +79,16 @@ pub fn see(
                    left, the program on the right. Packets and changes of \
                    state between the tables are not recorded.";
     let name = format!("exercise-{}", exercise.stem());
-    let flow = figure::flow(&recorder, &name, title, summary.to_owned(), none)?;
+    let failure = report.diagnosis.as_ref();
+    let failure = failure.map(|d| (d.who.as_str(), d.wanted.as_str()));
+    let flow = figure::flow(
+        &recorder,
+        &name,
+        title,
+        summary.to_owned(),
+        failure,
+        none,
+    )?;
     let figure = html::figure(&flow);
     let book = html::figure(&recorder.with_usual_addresses(flow));
     Ok(Seen {
@@ -180,13 +189,16 @@ fn coded(text: &str) -> String {
 }
 
 /// The mistake of each exercise whose figure is in the book.
-const APPETIZERS: [(&str, &str); 6] = [
+const APPETIZERS: [(&str, &str); 9] = [
     ("01-single-client", "one-read-one-line"),
     ("02-reuse-addr", "no-reuse-addr"),
     ("03-threaded", "one-at-a-time"),
     ("04-thread-pool", "thread-per-client"),
     ("05-udp", "empty-datagram-is-eof"),
     ("06-socketserver", "one-request-only"),
+    ("07-framing", "drops-what-came-with-it"),
+    ("08-dual-stack", "ipv6-only"),
+    ("09-shutdown", "notices-at-next-client"),
 ];
 
 /// The figures of the exercises' pages, recorded now: their files, and their

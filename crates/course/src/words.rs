@@ -80,10 +80,16 @@ const CALLS: [Words; 10] = [
     },
 ];
 
+/// How a UDP socket is called that has a port.
+pub(crate) const BOUND: &str = "bound";
+/// What a UDP socket's state says.
+pub(crate) const CONNECTED: &str = "For UDP, ESTABLISHED says only that this \
+     socket is connected: it sends to one address, and takes datagrams from \
+     there only. There was no handshake, and the other end does not know of it.";
+
 /// What a negative result says, and 0 bytes.
-const ERRORS: [(&str, &str); 9] = [
+const ERRORS: [(&str, &str); 8] = [
     ("EAGAIN", "there is nothing to do now"),
-    ("EADDRINUSE", "somebody else has this port"),
     ("ECONNRESET", "the other end has reset the connection"),
     (
         "EPIPE",
@@ -118,34 +124,78 @@ pub(crate) fn does(call: &str) -> String {
     words(call).map_or_else(String::new, |w| filled(w.does, call, ""))
 }
 
-/// What a call waits for; whom is the client of its connection.
-pub(crate) fn waits(call: &str, whom: &str) -> String {
+/// What a call waits for, which threads may make for several clients.
+pub(crate) fn waits(call: &str, whom: &[&str], is_udp: bool) -> String {
+    let ends = whom.iter().find_map(|whom| whom.strip_suffix("'s end"));
     match (name(call), words(call)) {
+        ("futex", _) if ends.is_some() => {
+            let thread = ends.unwrap_or_default();
+            format!("A thread waits in futex for the end of {thread}.")
+        }
         ("read", _) if call.starts_with("read(0") => {
             "A thread waits in read for its standard input.".to_owned()
         }
-        ("futex", _) => "A thread waits for another one: for a lock, for a \
-                         message, or for its end."
+        ("futex", _) => "A thread waits in futex for another one: for a lock \
+                         or a message."
             .to_owned(),
         ("clock_nanosleep", _) => "A thread sleeps.".to_owned(),
         ("wait4", _) => "A process waits for the end of another.".to_owned(),
-        (_, Some(words)) => filled(words.waits, call, whom),
+        (_, Some(words)) => match is_udp {
+            // There is no end, and the next datagram may be anybody's.
+            true => filled(words.waits, call, "").replace(", or the end", ""),
+            false => match whom {
+                [first @ .., last] if !first.is_empty() => {
+                    let whom = format!("{} or {last}", first.join(", "));
+                    let text = words.waits.replace("It waits", "Threads wait");
+                    let text = text.replace("This thread does", "Each does");
+                    filled(&text, call, &whom)
+                }
+                whom => filled(words.waits, call, &whom.concat()),
+            },
+        },
         (_, None) => String::new(),
     }
 }
 
-/// What a result means, if it is not just a number.
+/// Why an address is in use, by the states of the sockets with this port.
+fn in_use(states: &[&str]) -> &'static str {
+    let has = |wanted| states.contains(&wanted);
+    if has("LISTEN") {
+        "another socket listens on this port"
+    } else if has(BOUND) {
+        "another socket has this port"
+    } else if has("TIME-WAIT") {
+        "nobody listens on this port, but a connection of it is still in \
+         TIME-WAIT"
+    } else if !states.is_empty() {
+        "nobody listens on this port, but a connection of it has not ended"
+    } else {
+        "this port is taken"
+    }
+}
+
+/// What a result means, if it is not just a number. `states` are those of the
+/// sockets that have the server's port.
 pub(crate) fn means(
     call: &str,
     result: &str,
     phase: Phase,
     whom: &str,
-    is_udp: bool,
+    states: &[&str],
 ) -> String {
     if phase == Phase::Waits {
         return String::new();
     }
+    let is_udp = states.contains(&BOUND);
     let name = name(call);
+    if result.contains("EADDRINUSE") {
+        return format!("{name} fails: {}.", in_use(states));
+    }
+    if name == "bind" && call.ends_with(":0)") {
+        return "Port 0 asks for any free port: the table shows which one the \
+                kernel has chosen."
+            .to_owned();
+    }
     let reads = words(call).is_some_and(|words| words.names.contains(&"read"));
     let polls = words(call).is_some_and(|words| words.names.contains(&"poll"));
     if let Some((_, meaning)) = ERRORS

@@ -79,6 +79,8 @@ pub struct Step {
     pub events: Vec<Event>,
     /// What the kernel's tables said, if everybody was waiting here.
     pub snapshot: Option<Snapshot>,
+    /// Whether a check fails here: the figure is opened at this step.
+    pub fails: bool,
 }
 
 /// A line of a program, and how Python would write it.

@@ -69,8 +69,12 @@ fn seen(flow: &Flow) -> String {
 }
 
 fn item(flow: &Flow, step: &Step) -> String {
+    let fails = match step.fails {
+        true => " <b class=\"fails\">The check fails here.</b>",
+        false => "",
+    };
     let mut out = format!(
-        "<li><strong>{}.</strong> {}",
+        "<li><strong>{}.</strong>{fails} {}",
         escape(&step.title),
         escape(&step.text)
     );

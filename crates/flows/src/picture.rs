@@ -38,9 +38,16 @@ pub fn picture(flow: &Flow) -> String {
     for step in &flow.steps {
         let cells = pen.step(step);
         let rows = pen.row - EDGE;
+        let (fails, mark) = match step.fails {
+            true => {
+                (" flow-fails", "<b class=\"fails\">the check fails here</b>")
+            }
+            false => ("", ""),
+        };
         let _ = write!(
             out,
-            "\n<div class=\"flow-step\" style=\"--rows:{rows}\">{cells}</div>"
+            "\n<div class=\"flow-step{fails}\" style=\"--rows:{rows}\">\
+             {mark}{cells}</div>"
         );
     }
     out + "\n</div>\n"
@@ -261,7 +268,13 @@ impl<'a> Pen<'a> {
     }
 
     fn socket(&self, socket: &Socket) -> String {
-        let state = escape(&self.named(&socket.client, &socket.state));
+        let state = match (self.flow.protocol.as_str(), socket.state.as_str()) {
+            // Of TCP that is a state, with a handshake before it.
+            ("udp", "ESTABLISHED") => "connected",
+            ("udp", _) => "not connected",
+            (_, state) => state,
+        };
+        let state = escape(&self.named(&socket.client, state));
         let mut out = format!("<span class=\"state\">{state}</span>");
         if socket.state == "LISTEN" {
             let words = match socket.unaccepted() {

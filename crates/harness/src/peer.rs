@@ -334,6 +334,17 @@ impl Peer {
             .map_err(|error| self.failure("half-close", error))
     }
 
+    /// Ends both directions at once, even if another thread still sends.
+    ///
+    /// # Errors
+    /// As for [`Peer::half_close`].
+    pub fn hang_up(&self) -> Result {
+        self.lab.timeline.add(&self.name, What::HungUp);
+        self.stream
+            .shutdown(Shutdown::Both)
+            .map_err(|error| self.failure("hang up", error))
+    }
+
     /// Closes both directions. (If bytes wait unread here, the kernel makes
     /// a reset of it: RFC 1122, section 4.2.2.13.)
     pub fn close(self) {

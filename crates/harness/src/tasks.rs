@@ -47,6 +47,34 @@ pub fn blocked_in(thread: u32) -> Option<(&'static str, u64)> {
     Some((name, u64::from_str_radix(argument, 16).ok()?))
 }
 
+/// The thread whose end a thread waits for: pthread_join(3) of glibc sleeps
+/// until the number of that thread is gone.
+pub fn joins(thread: u32) -> Option<u32> {
+    let ("futex", _) = blocked_in(thread)? else {
+        return None;
+    };
+    let call = fs::read_to_string(format!("/proc/{thread}/syscall")).ok()?;
+    let value = call.split_whitespace().nth(3)?.trim_start_matches("0x");
+    let value = u32::from_str_radix(value, 16).ok()?;
+    let others = thread_ids(process_of(thread)?)?;
+    (value != thread && others.contains(&value)).then_some(value)
+}
+
+/// What is behind a descriptor of a thread, if it is a pipe or a file.
+pub fn behind(thread: u32, descriptor: u64) -> Option<String> {
+    let link = format!("/proc/{thread}/fd/{descriptor}");
+    let path = fs::read_link(link)
+        .ok()?
+        .into_os_string()
+        .into_string()
+        .ok()?;
+    match path.split_once(':') {
+        Some(("pipe", _)) => Some("a pipe".to_owned()),
+        Some(_) => None,
+        None => Some(path),
+    }
+}
+
 /// The ports of the sockets that a process holds, each once.
 pub fn ports(process: u32) -> Option<Vec<u16>> {
     let held: Vec<String> = fs::read_dir(format!("/proc/{process}/fd"))

@@ -72,6 +72,7 @@ pub enum What {
     Sent(Excerpt),
     Received(Excerpt),
     HalfClosed,
+    HungUp,
     SawEnd,
     Closed,
     Reset,
@@ -123,7 +124,7 @@ pub fn quote(bytes: &[u8]) -> String {
 }
 
 /// Text as it is, and what a terminal would not show as an escape.
-fn escape(bytes: &[u8]) -> String {
+pub(crate) fn escape(bytes: &[u8]) -> String {
     let mut out = String::new();
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
@@ -163,6 +164,7 @@ impl fmt::Display for What {
             Self::Sent(bytes) => write!(f, "sent {bytes}"),
             Self::Received(bytes) => write!(f, "received {bytes}"),
             Self::HalfClosed => write!(f, "half-closed: sends no more"),
+            Self::HungUp => write!(f, "hung up: ended both directions"),
             Self::SawEnd => write!(f, "received the end of the stream"),
             Self::Closed => write!(f, "closed"),
             Self::Reset => write!(f, "reset the connection"),

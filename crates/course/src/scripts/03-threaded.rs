@@ -1,6 +1,5 @@
 //! Exercise 03: count words for many clients at once.
 
-use std::net::Shutdown;
 use std::thread::JoinHandle;
 
 use harness::{Fault, Peer, quote};
@@ -80,7 +79,7 @@ pub(crate) fn check(c: &mut Check) -> Result {
             let wait = |client: &mut Peer| client.expect(format!("{word} 1\n"));
             error.is(TimedOut)
                 && match before {
-                    [] => c.is_cured(client, wait, |_| hang_up(&a)),
+                    [] => c.is_cured(client, wait, |_| a.hang_up().is_ok()),
                     _ => keeps_waiting(c, &a, before, client, wait),
                 }
         })?;
@@ -219,7 +218,11 @@ fn keeps_waiting(
     }
     let second = &mut before[0];
     let answer = format!("{word} 1\n");
-    c.is_cured(second, |second| second.expect(&answer), |_| hang_up(a))
+    c.is_cured(
+        second,
+        |second| second.expect(&answer),
+        |_| a.hang_up().is_ok(),
+    )
 }
 
 /// True for the answer of a program that takes all that a read has brought for
@@ -236,15 +239,10 @@ fn joins(error: &StepError, first: &str) -> bool {
 /// Lets a client leave whose words are sent by a thread.
 fn leave(client: &mut Option<(Peer, JoinHandle<harness::Result>)>) {
     if let Some((client, sending)) = client.take() {
-        let _ = hang_up(&client);
+        let _ = client.hang_up();
         let _ = sending.join();
         client.close();
     }
-}
-
-/// Ends both directions at once, even if a thread still sends.
-fn hang_up(client: &Peer) -> bool {
-    client.stream().shutdown(Shutdown::Both).is_ok()
 }
 
 fn asks(client: &mut Peer, word: &str, count: usize) -> harness::Result {

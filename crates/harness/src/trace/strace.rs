@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{fs, io};
 
+use crate::timeline::escape;
 use crate::{Failure, Lab, Result};
 
 /// A system call, as strace printed it.
@@ -73,12 +74,18 @@ pub fn read(dir: &Path, name: &str, main: u32) -> Result<Vec<Trace>> {
         let Some(thread) = thread.and_then(|end| end.parse().ok()) else {
             continue;
         };
-        let mut calls: Vec<_> = text.lines().filter_map(parse).collect();
-        let last = calls.pop();
-        // The others that did not return were interrupted by a signal, and
-        // begun again by the kernel: signal(7), SA_RESTART.
-        calls.retain(|call| call.ended.is_some());
-        calls.extend(last);
+        let mut calls: Vec<Call> = Vec::new();
+        for mut call in text.lines().filter_map(parse) {
+            // What did not return was interrupted by a signal, and begun again
+            // by the kernel: signal(7), SA_RESTART.
+            let interrupted = calls.pop_if(|before| before.ended.is_none());
+            if let Some(before) = interrupted
+                && before.shown() == call.shown()
+            {
+                call.began = before.began;
+            }
+            calls.push(call);
+        }
         let began = text.lines().next().and_then(|line| line.split_once(' '));
         let began = began.and_then(|(time, _)| nanoseconds(time));
         let is_main = thread == main;
@@ -317,10 +324,10 @@ impl Call {
                     "" => to,
                     _ => format!(", {to}"),
                 };
-                format!("{fd}, {}, {}{to}", self.arg(1), self.arg(2))
+                format!("{fd}, {}, {}{to}", text(self.arg(1)), self.arg(2))
             }
             _ => {
-                let args = self.args.iter().map(|arg| bare(arg));
+                let args = self.args.iter().map(|arg| text(bare(arg)));
                 args.collect::<Vec<_>>().join(", ")
             }
         };
@@ -348,10 +355,10 @@ impl Call {
             _ if result.starts_with('-') => String::new(),
             "accept4" | "accept" => address(self.arg(1)),
             "recvfrom" => match address(self.arg(4)) {
-                from if from.is_empty() => self.arg(1).to_owned(),
-                from => format!("{}, {from}", self.arg(1)),
+                from if from.is_empty() => text(self.arg(1)),
+                from => format!("{}, {from}", text(self.arg(1))),
             },
-            "read" => self.arg(1).to_owned(),
+            "read" => text(self.arg(1)),
             _ => String::new(),
         };
         match from.as_str() {
@@ -367,6 +374,36 @@ fn bare(arg: &str) -> &str {
         Some((number, _)) if number.parse::<u32>().is_ok() => number,
         _ => arg,
     }
+}
+
+/// `"\\303\\251\\n"` as `"é\\n"`, the way a timeline shows the same bytes.
+fn text(arg: &str) -> String {
+    let whole = arg.strip_prefix('"').and_then(|rest| rest.rsplit_once('"'));
+    let Some((quoted, dots)) = whole else {
+        return arg.to_owned();
+    };
+    let mut bytes = Vec::new();
+    let mut rest = quoted.bytes().peekable();
+    while let Some(byte) = rest.next() {
+        bytes.push(match (byte, rest.next_if(|_| byte == b'\\')) {
+            (_, Some(b'n')) => b'\n',
+            (_, Some(b'r')) => b'\r',
+            (_, Some(b't')) => b'\t',
+            (_, Some(b'v')) => 0x0b,
+            (_, Some(b'f')) => 0x0c,
+            (_, Some(digit @ b'0'..=b'7')) => {
+                let mut code = digit - b'0';
+                for _ in 0..2 {
+                    let next = rest.next_if(|b| (b'0'..=b'7').contains(b));
+                    code = next.map_or(code, |b| code << 3 | (b - b'0'));
+                }
+                code
+            }
+            (_, Some(escaped)) => escaped,
+            (byte, None) => byte,
+        });
+    }
+    format!("\"{}\"{dots}", escape(&bytes))
 }
 
 /// The descriptors of `[{fd=3<TCP:[127.0.0.1:9006]>, events=POLLIN}]` and of
@@ -436,6 +473,9 @@ mod tests {
         let send = r#"sendto(3, "a(\"\n", 4, 0, NULL, 0) = 4 <0.000017>"#;
         assert_eq!(call(send).0, r#"sendto(3, "a(\"\n", 4)"#);
         assert_eq!(call(send).1, "4");
+        let bytes = r#"sendto(3, "\0\20\303\251\\\3771"..., 9, 0, NULL, 0"#;
+        let shown = r#"sendto(3, "\0\x10é\\\xff1"..., 9)"#;
+        assert_eq!(call(bytes).0, shown);
     }
 
     #[test]
