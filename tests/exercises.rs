@@ -144,7 +144,12 @@ fn mistakes() -> &'static [(Exercise, String, Report)] {
                 words: vec![path(&mistake.example())],
                 origin: Origin::Mistake(mistake.clone()),
             };
-            let report = check(exercise, &target, options(7, IMPATIENT));
+            let check = || check(exercise, &target, options(7, IMPATIENT));
+            let mut report = check();
+            // A race is met nearly always, on a busy machine too.
+            if report.diagnosis.is_none() {
+                report = check();
+            }
             (exercise.clone(), mistake.id.clone(), report)
         })
     })

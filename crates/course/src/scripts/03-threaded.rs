@@ -1,5 +1,6 @@
 //! Exercise 03: count words for many clients at once.
 
+use std::ops::RangeInclusive;
 use std::thread::JoinHandle;
 
 use harness::{Fault, Peer, quote};
@@ -15,12 +16,15 @@ const UNREAD_WORDS: usize = 1_000;
 /// How often something is tried that a lucky moment may hide.
 const AGAIN: usize = 20;
 const LOOKS: usize = 4;
-/// Who sends the same word at the same time, how often each of them (few
-/// enough for the kernel to keep all answers), and with how many words: a
-/// count is lost only now and then.
-const CROWD: [&str; 5] = ["p", "q", "r", "s", "t"];
-const AT_ONCE: usize = 250;
-const WORDS: usize = 4;
+/// Who sends the same word at the same time, how often each of them, and with
+/// how many words: a count is lost only now and then.
+const CROWD: RangeInclusive<char> = 'g'..='v';
+const AT_ONCE: usize = 12;
+const WORDS: usize = 12;
+/// How long such a word is, in bytes. Who looks up a long word holds the lock
+/// long: the others wait for it, and take it in the moment between two locks.
+/// (All answers for a client are few enough for the kernel to keep.)
+const LONG_WORD: usize = 5_000;
 
 pub(crate) fn check(c: &mut Check) -> Result {
     c.begin()?;
@@ -96,15 +100,16 @@ pub(crate) fn check(c: &mut Check) -> Result {
 
     c.step("no word is lost when many come at the same time");
     let mut crowd: Vec<_> = CROWD
-        .iter()
-        .map(|name| Ok((*name, c.connect(name)?)))
-        .collect::<Result<_>>()?;
+        .map(|name| c.connect(&name.to_string()))
+        .collect::<harness::Result<_>>()?;
     for n in 0..WORDS {
-        counts_all(c, &mut crowd, &format!("{word}-c{n}"))?;
+        let short = format!("{word}-{n}");
+        let long = short.repeat(LONG_WORD / short.len());
+        counts_all(c, &mut crowd, &long)?;
     }
 
     c.step("when a client sends no more, its connection is closed");
-    for (_, client) in &mut crowd {
+    for client in &mut crowd {
         client.half_close()?;
         client.expect_end().diagnose_if("never-closes", |error| {
             // Only who waits in vain while others are served is forgotten.
@@ -252,14 +257,14 @@ fn asks(client: &mut Peer, word: &str, count: usize) -> harness::Result {
 
 /// All of the crowd send `word` many times without waiting; their answers
 /// together must hold each number once, in any order.
-fn counts_all(c: &Check, crowd: &mut [(&str, Peer)], word: &str) -> Result {
+fn counts_all(c: &Check, crowd: &mut [Peer], word: &str) -> Result {
     let lines = format!("{word}\n").repeat(AT_ONCE);
-    for (_, client) in crowd.iter() {
+    for client in crowd.iter() {
         client.send(&lines)?;
     }
     let all = AT_ONCE * crowd.len();
     let mut seen = vec![0; all];
-    for (name, client) in crowd {
+    for client in crowd {
         for _ in 0..AT_ONCE {
             let line = client.line()?;
             let number = line
@@ -270,9 +275,9 @@ fn counts_all(c: &Check, crowd: &mut [(&str, Peer)], word: &str) -> Result {
                 .filter(|number| format!("{word} {number}") == line);
             let Some(number) = number else {
                 let wanted =
-                    format!("receive one of \"{word} 1\" to \"{word} {all}\"");
+                    format!("receive its word and a number from 1 to {all}");
                 let fault = Fault::Unexpected(quote(line.as_bytes()));
-                return Err(c.error(name, wanted, fault));
+                return Err(c.error(client.name(), wanted, fault));
             };
             seen[number - 1] += 1;
         }
@@ -282,9 +287,9 @@ fn counts_all(c: &Check, crowd: &mut [(&str, Peer)], word: &str) -> Result {
         return Ok(());
     };
     let missing = seen.iter().filter(|&&times| times == 0).count();
-    let wanted = format!("receive \"{word} 1\" to \"{word} {all}\", once each");
+    let wanted = format!("receive each number of one word, 1 to {all}, once");
     let fault = Fault::Unexpected(format!(
-        "\"{word} {}\" {} times, and {missing} of the numbers never",
+        "the number {} {} times, and {missing} of the numbers never",
         twice + 1,
         seen[twice]
     ));
