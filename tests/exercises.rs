@@ -825,7 +825,7 @@ fn the_same_seed_sends_the_same_words() {
 fn what_a_failed_check_says_fits_into_80_columns_and_is_all_there() {
     for (exercise, id, report) in mistakes() {
         let text = shown(exercise, report);
-        let typed = |l: &&str| l.contains("cargo run") || l.contains("file://");
+        let typed = |l: &&str| l.contains("cargo run");
         for line in text.lines().filter(|l| !typed(l)) {
             let columns = textwrap::core::display_width(line);
             assert!(columns <= 80, "{columns}: {line}");
@@ -852,15 +852,87 @@ fn what_a_failed_check_says_fits_into_80_columns_and_is_all_there() {
         }
         assert!(!text.contains('\x1b'), "{text:?}");
         let step = report.diagnosis.as_ref().unwrap().step;
-        let last = format!("\n\n  FAILED  {step}\n");
-        assert!(text.ends_with(&last), "{text}");
-        let lines = text.lines().count();
-        assert!(lines <= LINES, "{lines} lines:\n{text}");
+        let lines: Vec<_> = text.lines().collect();
+        assert!(lines.len() <= LINES, "{} lines:\n{text}", lines.len());
+        let end = &lines[lines.len() - LAST_LINES..];
+        let failed = end.iter().position(|l| *l == format!("  FAILED  {step}"));
+        let letters = |text: &str| -> String {
+            text.split_whitespace().collect::<String>()
+        };
+        let said = letters(&end[failed.unwrap() + 1..].concat());
+        let wanted = letters(&report.diagnosis.as_ref().unwrap().wanted);
+        let wanted: String = wanted.chars().take(20).collect();
+        assert!(said.contains(&wanted), "no {wanted:?} in {said:?}: {text}");
+        let looks = |l: &&str| l.starts_with("  Where to look.");
+        assert!(end.iter().any(looks), "{text}");
     }
 }
 
 /// What a screen shows.
 const LINES: usize = 40;
+/// What a small one shows behind a report, above the next prompt.
+const LAST_LINES: usize = 23;
+
+#[test]
+fn a_report_shows_the_exchange_that_failed_and_the_checkers_own_words() {
+    for (exercise, id, report) in mistakes() {
+        let Some(diagnosis) = &report.diagnosis else {
+            continue;
+        };
+        let text = shown(exercise, report);
+        let row = |event: &harness::Event| {
+            let what = event.what.to_string();
+            let start: String = what.chars().take(25).collect();
+            let at = format!("  {:6.3}  ", event.at.as_secs_f64());
+            let shown = |l: &str| l.starts_with(&at) && l.contains(&start);
+            assert!(text.lines().any(shown), "{id}: no {what:?} in\n{text}");
+        };
+        use harness::What::{Connected, HalfClosed, Received, Sent};
+        let its = report.timeline.iter().rev().filter(|event| {
+            event.who == diagnosis.who && event.at <= diagnosis.at
+        });
+        let sent = |e: &&harness::Event| {
+            matches!(e.what, Sent(_) | HalfClosed | Connected { .. })
+        };
+        let received = |e: &&harness::Event| matches!(e.what, Received(_));
+        // Those who connect together share a row.
+        let connects =
+            |e: &&&harness::Event| matches!(e.what, Connected { .. });
+        let begin = its.clone().find(sent);
+        begin.iter().filter(|e| !connects(e)).for_each(|e| row(e));
+        let answer = its.take_while(|e| !sent(e)).find(received);
+        answer.iter().for_each(|e| row(e));
+        let is_note = |event: &&harness::Event| {
+            matches!(event.what, harness::What::Note(_))
+        };
+        report
+            .timeline
+            .iter()
+            .rev()
+            .find(is_note)
+            .iter()
+            .for_each(|e| row(e));
+    }
+}
+
+#[test]
+fn what_failed_can_be_sent_by_hand() {
+    for (id, wanted) in [
+        ("trims", r"\x09\n'"),
+        ("utf8-unwrap", r"\x80"),
+        ("one-read-one-line", " --chunk "),
+        ("keeps-earlier-lines", " --repeat 2 --delay 500"),
+        ("one-at-a-time", ""),
+    ] {
+        let (exercise, _, report) =
+            mistakes().iter().find(|(_, found, _)| found == id).unwrap();
+        let text = shown(exercise, report);
+        let probe = text.lines().find(|line| line.contains("-p probe"));
+        let (_, sends) = probe.unwrap().split_once(":9006").unwrap();
+        assert!(sends.contains(wanted), "{id}: {sends}");
+        assert_eq!(sends.is_empty(), wanted.is_empty(), "{id}: {sends}");
+    }
+}
 
 #[test]
 fn what_is_alike_stands_in_one_line_and_the_decisive_line_is_there() {

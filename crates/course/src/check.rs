@@ -223,7 +223,7 @@ impl Check {
             self.passed.push(self.step);
         }
         self.step = name;
-        self.step_began = self.began.elapsed();
+        self.step_began = self.lab.timeline().time(Instant::now());
         self.lab.begin_chapter(name);
     }
 
@@ -539,7 +539,10 @@ impl Check {
         if !again {
             return error;
         }
-        self.note("started again, it serves many and ends with such a client");
+        self.note(
+            "the checker started it again: it served many clients that left \
+             politely, and ended when one left like this",
+        );
         error.if_ended(id)
     }
 
@@ -687,21 +690,55 @@ impl Check {
         }
     }
 
+    /// What the program, which goes on, had printed of `stderr` when a step
+    /// failed: in this step, since that earlier clients have left explains
+    /// nothing; or ever, if a thread has died.
+    fn complaint<'a>(&self, stderr: &'a str, failed: Duration) -> &'a str {
+        let events = self.lab.timeline().events();
+        let life = events.iter().rev().take_while(|event| {
+            !(event.who == PROGRAM && matches!(event.what, What::Started(_)))
+        });
+        let (mut before, mut until) = (0, 0);
+        for event in life.filter(|event| event.who == PROGRAM) {
+            let What::Complained(text) = &event.what else {
+                continue;
+            };
+            before += text.length() * usize::from(event.at < self.step_began);
+            until += text.length() * usize::from(event.at <= failed);
+        }
+        let said = stderr.get(..until).unwrap_or(stderr);
+        let has_died =
+            said.contains(" panicked at ") || said.contains("Traceback");
+        match said.get(before..) {
+            Some(now) if !has_died => now,
+            _ => said,
+        }
+    }
+
     fn explain(&self, exercise: &Exercise, error: StepError) -> Diagnosis {
         let seen = self.observe(&error);
         let (fault, id) = diagnose(&error, &seen);
+        let at = error.at();
         let failure = error.into_failure();
+        let timeline = self.lab.timeline();
+        let failed = timeline.time(at);
+        let complaint = match fault {
+            Fault::Exited { .. } => seen.stderr.as_str(),
+            _ => self.complaint(&seen.stderr, failed),
+        };
         let page = |id| match crate::section(exercise.stem(), id) {
             Some(_) => exercise.stem().to_owned(),
             None => CONTRACT.to_owned(),
         };
         Diagnosis {
             step: self.step,
+            began: self.step_began,
+            at: failed,
             who: failure.who,
             wanted: failure.wanted,
             got: failure.got.filter(|_| fault == *failure.fault),
             fault,
-            complaint: seen.stderr,
+            complaint: complaint.to_owned(),
             section: id.map(|id| (page(id), id)),
         }
     }

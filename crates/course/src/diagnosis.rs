@@ -1,7 +1,7 @@
 //! What a failed step means: by what came, by what the script says of it, and
 //! by what the program shows.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use harness::{Failure, Fault, quote};
 
@@ -10,13 +10,18 @@ use harness::{Failure, Fault, quote};
 pub struct Diagnosis {
     /// Its name.
     pub step: &'static str,
+    /// When it began, as a time of the timeline.
+    pub began: Duration,
+    /// When it failed. What came later are the checker's questions.
+    pub at: Duration,
     /// The program or client that waited.
     pub who: String,
     /// What it waited for, as the end of "wanted to ...".
     pub wanted: String,
     /// What came instead.
     pub fault: Fault,
-    /// All that the program has printed on standard error.
+    /// What the program has printed on standard error: all, if it has ended,
+    /// and otherwise in this step.
     pub complaint: String,
     /// What came instead of an answer, if one came.
     pub got: Option<Vec<u8>>,

@@ -30,18 +30,33 @@ pub(crate) fn file(stem: &str) -> String {
 }
 
 /// Where a person reads a page, and a section of it: in the book, if it is
-/// built, and otherwise the file, from the root of the repository.
+/// built, and otherwise in its source. From the root of the repository: what
+/// is long enough to be broken by a terminal cannot be copied.
 pub(crate) fn link(stem: &str, id: Option<&str>) -> String {
     let id = id.map(|id| format!("#{id}")).unwrap_or_default();
-    let built = format!("target/book/exercises/{stem}.html");
-    let built = harness::root().join(built);
-    match fs::canonicalize(built) {
+    let built = built(stem);
+    match harness::root().join(&built).is_file() {
+        true => format!("{built}{id}"),
+        false => format!("{}{id}", file(stem)),
+    }
+}
+
+/// The same, for terminals that let a person click on it (OSC 8).
+pub(crate) fn hyperlink(stem: &str, id: Option<&str>) -> String {
+    let link = link(stem, id);
+    match fs::canonicalize(harness::root().join(built(stem))) {
         Ok(built) if cfg!(unix) => {
             let path = built.to_string_lossy().replace(' ', "%20");
-            format!("file://{path}{id}")
+            let id = id.map(|id| format!("#{id}")).unwrap_or_default();
+            let to = format!("file://{path}{id}");
+            format!("\x1b]8;;{to}\x1b\\{link}\x1b]8;;\x1b\\")
         }
-        _ => format!("{}{id}", file(stem)),
+        _ => link,
     }
+}
+
+fn built(stem: &str) -> String {
+    format!("target/book/exercises/{stem}.html")
 }
 
 /// The page of that stem, if there is one.

@@ -15,19 +15,16 @@ use crate::{Build, Exercise, Section, page, section};
 const COLUMNS: usize = 80;
 /// What is left of a line that is cut ends so.
 const DOTS: &str = "...";
-/// A report on a failure has about so many lines: as many as a screen.
+/// A report on a failure has at most so many lines: as many as a screen.
 const LINES: usize = 40;
 /// How many lines the timeline has at least, and how many of them are its
 /// beginning.
 const FEWEST: usize = 8;
 const FIRST: usize = 2;
-/// The lines around a section's paragraphs: the timeline's heading, the
-/// section's, the footer, and the last one.
-const AROUND: usize = 14;
-/// How many steps that went well are shown before the one that failed.
-const STEPS: usize = 0;
 /// So many events that are alike stand one by one.
 const MOST_ALIKE: usize = 2;
+/// So many names stand one by one.
+const MOST_NAMES: usize = 4;
 /// How many lines of standard error are shown of a program that has ended, and
 /// of one that goes on.
 const LAST_WORDS: usize = 8;
@@ -120,37 +117,53 @@ fn not_built(out: &mut String, exercise: &Exercise, error: &BuildError) {
     if let Some(section) = section(stem, id) {
         explain(out, &section, usize::MAX);
     }
-    let read = page::link(stem, Some(id));
+    let read = page::hyperlink(stem, Some(id));
     let number = exercise.number().unwrap_or_default();
     let _ = writeln!(out, "\n{HEAD}Edit{HEAD:#}     {}", exercise.stub());
     let _ = writeln!(out, "{HEAD}Read{HEAD:#}     {read}");
     let _ = writeln!(out, "{HEAD}Again{HEAD:#}    cargo course check {number}");
 }
 
-/// The paragraphs of a section that fit into `most` lines, and the first one.
+/// Where a learner looks comes first of all that a section says; what is seen
+/// was seen. Of the rest, what fits into `most` lines.
 fn explain(out: &mut String, section: &Section, most: usize) {
     let _ = writeln!(out, "\n{HEAD}{}{HEAD:#}", section.title);
     let text = section.text();
-    let mut left = most;
-    for (n, paragraph) in text.trim_end().split("\n\n").enumerate() {
-        let lines = paragraph.lines().count() + 1;
-        if n > 0 && lines > left {
-            let _ = writeln!(out, "\n  (The rest is on the page.)");
-            break;
-        }
-        left = left.saturating_sub(lines);
+    let paragraphs: Vec<_> = text
+        .trim_end()
+        .split("\n\n")
+        .filter(|paragraph| !paragraph.starts_with("What is seen."))
+        .collect();
+    let decisive = paragraphs.iter().position(|p| p.starts_with("Where to"));
+    let decisive = decisive.unwrap_or(0);
+    let length = |n: usize| paragraphs[n].lines().count() + 1;
+    let mut left = most.saturating_sub(length(decisive));
+    let others = (0..paragraphs.len()).filter(|&n| n != decisive);
+    let mut kept: Vec<_> = others
+        .take_while(|&n| {
+            let fits = length(n) <= left;
+            left = left.saturating_sub(length(n));
+            fits
+        })
+        .collect();
+    kept.push(decisive);
+    kept.sort_unstable();
+    for &n in &kept {
         let _ = writeln!(out);
-        for line in paragraph.lines() {
+        for line in paragraphs[n].lines() {
             let _ = writeln!(out, "  {line}");
         }
+    }
+    if kept.len() < paragraphs.len() {
+        let _ = writeln!(out, "  (The rest is on the page.)");
     }
 }
 
 fn head(out: &mut String, exercise: &Exercise, report: &Report) {
     let _ = writeln!(out, "{HEAD}{}{HEAD:#}\n", exercise.title());
     let failed = report.diagnosis.is_some();
-    let skipped = report.passed.len().saturating_sub(STEPS);
-    let skipped = if failed && skipped > 1 { skipped } else { 0 };
+    let passed = report.passed.len();
+    let skipped = if failed && passed > 1 { passed } else { 0 };
     if skipped > 0 {
         let _ = writeln!(out, "  {GOOD}ok{GOOD:#}      {skipped} steps");
     }
@@ -197,31 +210,42 @@ fn failed(
     wrapped(out, &sentence(diagnosis), "  ");
     let exited = matches!(diagnosis.fault, Fault::Exited { .. });
     complaint(out, &diagnosis.complaint, exited);
-    let mut rest = String::new();
-    let mut read = exercise.link();
-    if let Some((stem, id)) = &diagnosis.section
-        && let Some(section) = section(stem, id)
-    {
-        let others = out.lines().count() + FEWEST + AROUND;
-        explain(&mut rest, &section, LINES.saturating_sub(others));
-        read = page::link(stem, Some(id));
-    } else if let Some((stem, id)) = &diagnosis.section {
-        let _ = writeln!(rest, "\n{HEAD}{id}{HEAD:#} (not on the page {stem})");
-    } else {
-        let _ = writeln!(
-            rest,
-            "\n{HEAD}No known mistake looks like this.{HEAD:#} \
-             What happened is all that is known.\n\
-             Read the last lines above from the bottom up."
-        );
+    let mut end = String::new();
+    footer(&mut end, exercise, report, diagnosis);
+    // Once more, because a small screen shows the end only.
+    let _ = writeln!(end);
+    failed_step(&mut end, report);
+    wrapped(&mut end, &sentence(diagnosis), "  ");
+    let count = |text: &str| text.lines().count();
+    let mut meaning = String::new();
+    let page = diagnosis.section.as_ref();
+    match page.map(|(stem, id)| (id, section(stem, id))) {
+        Some((_, Some(section))) => {
+            // Two lines stand above each heading, with it.
+            let others = count(out) + 2 + FEWEST + 2 + count(&end);
+            explain(&mut meaning, &section, LINES.saturating_sub(others));
+        }
+        Some((id, None)) => {
+            let _ = writeln!(meaning, "\n{HEAD}{id}{HEAD:#} (not on the page)");
+        }
+        None => {
+            let _ = writeln!(
+                meaning,
+                "\n{HEAD}No known mistake looks like this.{HEAD:#} \
+                 What happened is all that is known.\n\
+                 Read the last lines above from the bottom up."
+            );
+        }
     }
-    footer(&mut rest, exercise, report, &read);
-    let _ = writeln!(rest);
-    failed_step(&mut rest, report);
-    let others = out.lines().count() + rest.lines().count();
-    let most = LINES.saturating_sub(others + 3).max(FEWEST);
-    timeline(out, &report.timeline, most);
-    out.push_str(&rest);
+    let others = count(out) + 2 + count(&meaning) + count(&end);
+    timeline(
+        out,
+        report,
+        diagnosis,
+        LINES.saturating_sub(others).max(FEWEST),
+    );
+    out.push_str(&meaning);
+    out.push_str(&end);
 }
 
 /// What was wanted, and what came, as one sentence.
@@ -338,8 +362,14 @@ fn complaint(out: &mut String, stderr: &str, exited: bool) {
     }
 }
 
-fn timeline(out: &mut String, events: &[Event], most: usize) {
-    let events: Vec<_> = events.iter().filter(|e| !is_noise(e)).collect();
+fn timeline(
+    out: &mut String,
+    report: &Report,
+    diagnosis: &Diagnosis,
+    most: usize,
+) {
+    let events: Vec<_> =
+        report.timeline.iter().filter(|e| !is_noise(e)).collect();
     if events.is_empty() {
         return;
     }
@@ -347,29 +377,48 @@ fn timeline(out: &mut String, events: &[Event], most: usize) {
         out,
         "\n{HEAD}What happened{HEAD:#} (in seconds; \\n is a newline)"
     );
-    let mut lines = folded(&events);
-    if lines.len() > most {
-        // That somebody connects, decides nothing.
-        let connects = |e: &&Event| matches!(e.what, What::Connected { .. });
-        let last = events.len().saturating_sub(2);
-        let (early, late) = events.split_at(last);
-        let early = early.iter().copied().filter(|e| !connects(e));
-        let kept: Vec<_> = early.chain(late.iter().copied()).collect();
-        lines = folded(&kept);
-    }
-    let left_out = lines.len().saturating_sub(most);
-    if left_out > 0 {
-        let at = lines[FIRST].at;
-        let what = format!("({} more lines)", left_out + 1);
-        let line = Line::new(at, String::new(), what);
-        lines.splice(FIRST..=FIRST + left_out, [line]);
-    }
+    let lines = folded(&events, diagnosis);
     let width = lines.iter().map(|line| display_width(&line.who)).max();
     let width = width.unwrap_or(0);
-    for Line { at, who, what } in lines {
-        let line = format!("  {at:6.3}  {who:width$}  {what}");
-        let _ = writeln!(out, "{}", cut(&line));
+    let rows: Vec<_> = lines.iter().map(|line| line.rows(width)).collect();
+    let kept = fitting(&lines, &rows, most);
+    for run in (0..lines.len())
+        .collect::<Vec<_>>()
+        .chunk_by(|&a, &b| kept[a] == kept[b])
+    {
+        // One line takes no more room than the word that it is left out.
+        let fits = matches!(run, [one] if rows[*one].len() == 1);
+        if !kept[run[0]] && !fits {
+            let _ = writeln!(out, "          ({} more lines)", run.len());
+            continue;
+        }
+        for row in run.iter().flat_map(|&n| &rows[n]) {
+            let _ = writeln!(out, "{row}");
+        }
     }
+}
+
+/// Which lines are shown, if there are only `most`: the first ones, those that
+/// decide, and as many of the last ones as fit.
+fn fitting(lines: &[Line], rows: &[Vec<String>], most: usize) -> Vec<bool> {
+    let mut kept = vec![false; lines.len()];
+    let height = |kept: &[bool]| -> usize {
+        let shown = (0..kept.len()).filter(|&n| kept[n]);
+        let gaps = (0..kept.len())
+            .filter(|&n| !kept[n] && (n == 0 || kept[n - 1]))
+            .count();
+        shown.map(|n| rows[n].len()).sum::<usize>() + gaps
+    };
+    let mut order: Vec<_> = (0..lines.len()).rev().collect();
+    order.sort_by_key(|&n| (n >= FIRST, lines[n].rank));
+    for n in order {
+        kept[n] = true;
+        if height(&kept) > most {
+            kept[n] = false;
+            break;
+        }
+    }
+    kept
 }
 
 /// A line of the timeline.
@@ -377,61 +426,139 @@ struct Line {
     at: f64,
     who: String,
     what: String,
+    rank: Rank,
+}
+
+/// How much a line decides: what decides more is kept before the others.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    /// A part of the exchange that failed.
+    Failed,
+    /// The checker's own word on it, which is not cut.
+    Note,
+    Other,
 }
 
 impl Line {
-    fn new(at: f64, who: String, what: String) -> Self {
-        Self { at, who, what }
+    /// At most 80 columns each; only prose has more than one.
+    fn rows(&self, width: usize) -> Vec<String> {
+        let Self { at, who, what, .. } = self;
+        let head = format!("  {at:6.3}  {who:width$}  ");
+        if self.rank != Rank::Note {
+            return vec![cut(&(head + what))];
+        }
+        let indent = " ".repeat(display_width(&head));
+        let options = options(COLUMNS)
+            .initial_indent(&head)
+            .subsequent_indent(&indent);
+        let rows = textwrap::wrap(what, options);
+        rows.into_iter().map(String::from).collect()
     }
 }
 
 /// What happened, with what is alike in one line: requests that were answered,
 /// clients that do the same, the pieces of a message on standard error.
-fn folded(events: &[&Event]) -> Vec<Line> {
+fn folded(events: &[&Event], diagnosis: &Diagnosis) -> Vec<Line> {
     let events = in_order(events.to_vec());
-    let line = |event: &Event, what: String| {
-        Line::new(event.at.as_secs_f64(), client(&event.who), what)
+    let failed = failed_exchange(&events, diagnosis);
+    let rank = |event: &Event| match event.what {
+        What::Note(_) => Rank::Note,
+        _ if failed(event) => Rank::Failed,
+        _ => Rank::Other,
+    };
+    let line = |event: &Event, what: String| Line {
+        at: event.at.as_secs_f64(),
+        who: client(&event.who),
+        what,
+        rank: rank(event),
     };
     let mut lines = Vec::new();
     let mut rest = &events[..];
     while let Some((first, more)) = rest.split_first() {
-        let answered = answered(rest);
+        let is_over = |e: &&Event| e.at > diagnosis.at || failed(e);
+        let well = rest.iter().take_while(|e| !is_over(e)).count();
+        let answered = answered(&rest[..well]);
         if answered.len() > MOST_ALIKE {
             lines.push(line(first, first.what.to_string()));
             lines.push(line(rest[1], rest[1].what.to_string()));
-            let mut names: Vec<_> = answered.iter().map(|e| &e.who).collect();
-            names.sort();
-            names.dedup();
-            let names: Vec<_> =
-                names.iter().map(|name| name.as_str()).collect();
             let count = answered.len() - 1;
             let what = format!("{count} more messages sent, each answered");
-            let at = answered[1].at.as_secs_f64();
-            let who = match names.as_slice() {
-                [name] => client(name),
-                _ => format!("clients {}", names.join(", ")),
-            };
-            lines.push(Line::new(at, who, what));
+            lines.push(Line {
+                who: clients(&answered),
+                ..line(answered[1], what)
+            });
             rest = &rest[2 * answered.len()..];
             continue;
         }
-        let alike = 1 + more.iter().take_while(|e| is_alike(first, e)).count();
+        let alike = more.iter().take_while(|e| is_alike(first, e)).count() + 1;
         let what = match (&first.what, alike) {
-            (What::Complained(_), _) | (_, ..=MOST_ALIKE) => {
-                first.what.to_string()
+            (What::Connected { .. }, 2..) => {
+                let same = rest[..alike].iter().all(|e| e.who == first.who);
+                let times = format!(", {alike} times");
+                "connected".to_owned() + if same { &times } else { "" }
             }
-            (What::Connected { .. }, _) => format!("connected, {alike} times"),
-            (What::Printed(_), _) => {
+            (What::Printed(_), 3..) => {
                 format!("{}, and {} more lines", first.what, alike - 1)
+            }
+            (What::Received(_), 4..) => {
+                lines.push(line(first, first.what.to_string()));
+                let what = format!("received {} more pieces", alike - 2);
+                lines.push(line(more[0], what));
+                rest = &rest[alike - 1..];
+                continue;
             }
             _ => first.what.to_string(),
         };
-        let folds =
-            matches!(first.what, What::Complained(_)) || alike > MOST_ALIKE;
-        lines.push(line(first, what));
-        rest = &rest[if folds { alike } else { 1 }..];
+        let folds = match first.what {
+            What::Connected { .. } | What::Complained(_) => true,
+            // Each is of the exchange, or the last of many.
+            What::Received(_) => false,
+            _ => alike > MOST_ALIKE,
+        };
+        let alike = if folds { alike } else { 1 };
+        lines.push(Line {
+            who: clients(&rest[..alike]),
+            ..line(first, what)
+        });
+        rest = &rest[alike..];
     }
     lines
+}
+
+/// Tells which events are the exchange that failed: what the one who waited
+/// sent last, or did first, and all that it saw until it gave up.
+fn failed_exchange(
+    events: &[&Event],
+    diagnosis: &Diagnosis,
+) -> impl Fn(&Event) -> bool {
+    let (who, at) = (diagnosis.who.clone(), diagnosis.at);
+    let begins = |e: &&&Event| {
+        matches!(
+            e.what,
+            What::Sent(_)
+                | What::HalfClosed
+                | What::Connected { .. }
+                | What::Started(_)
+        )
+    };
+    let its = events.iter().filter(|e| e.who == who && e.at <= at);
+    let from = its.rev().find(begins).map_or(at, |event| event.at);
+    move |event| event.who == who && (from..=at).contains(&event.at)
+}
+
+/// Whom these events are about.
+fn clients(events: &[&Event]) -> String {
+    let mut names: Vec<_> = events.iter().map(|e| e.who.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    match names.as_slice() {
+        [] => String::new(),
+        [name] => client(name),
+        [first, .., last] if names.len() > MOST_NAMES => {
+            format!("clients {first} to {last}")
+        }
+        _ => format!("clients {}", names.join(", ")),
+    }
 }
 
 /// Those events at the beginning that send something and are answered next.
@@ -445,14 +572,14 @@ fn answered<'a>(events: &[&'a Event]) -> Vec<&'a Event> {
 }
 
 fn is_alike(first: &Event, next: &Event) -> bool {
-    use What::{Complained, Connected, Printed};
-    first.who == next.who
-        && matches!(
-            (&first.what, &next.what),
-            (Complained(_), Complained(_))
-                | (Connected { .. }, Connected { .. })
-                | (Printed(_), Printed(_))
-        )
+    use What::{Complained, Connected, Printed, Received};
+    match (&first.what, &next.what) {
+        (Connected { .. }, Connected { .. }) => true,
+        (Complained(_), Complained(_))
+        | (Printed(_), Printed(_))
+        | (Received(_), Received(_)) => first.who == next.who,
+        _ => false,
+    }
 }
 
 /// A program's end behind what it has printed: the two are seen by different
@@ -484,7 +611,81 @@ fn is_noise(event: &Event) -> bool {
     matches!(event.what, What::Killed)
 }
 
-fn footer(out: &mut String, exercise: &Exercise, report: &Report, read: &str) {
+/// What lets `probe` send what has failed: the last datagram; or, if one client
+/// alone was there, what it sent in this step behind its last whole line.
+fn again_by_probe(
+    report: &Report,
+    diagnosis: &Diagnosis,
+    is_udp: bool,
+) -> Option<String> {
+    let Diagnosis { began, at, who, .. } = diagnosis;
+    let events = report.timeline.iter().filter(|event| event.at <= *at);
+    let connects = |e: &&Event| matches!(e.what, What::Connected { .. });
+    let mut others = events.clone().filter(connects);
+    if !is_udp && others.any(|event| event.who != *who) {
+        return None;
+    }
+    let sent = events.filter(|e| e.who == *who && e.at >= *began);
+    let sent = sent.filter_map(|event| match &event.what {
+        What::Sent(bytes) => Some(bytes.whole()),
+        _ => None,
+    });
+    let sent: Vec<&[u8]> = sent.collect::<Option<_>>()?;
+    let (&last, before) = sent.split_last()?;
+    if is_udp {
+        return Some(format!("--send '{}'", typed(last)));
+    }
+    let repeats = !before.is_empty() && before.iter().all(|&b| b == last);
+    if repeats {
+        let (text, count) = (typed(last), sent.len());
+        return Some(format!("--send '{text}' --repeat {count} --delay 500"));
+    }
+    let ends = |bytes: &&[u8]| bytes.ends_with(b"\n");
+    let from = before.iter().rposition(ends).map_or(0, |n| n + 1);
+    let text = typed(&sent[from..].concat());
+    Some(match &sent[from..] {
+        [first, _, ..] => {
+            let chunk = first.len().max(1);
+            format!("--send '{text}' --chunk {chunk} --delay 500")
+        }
+        _ => format!("--send '{text}'"),
+    })
+}
+
+/// Bytes as `probe` and a shell take them, between quotation marks.
+fn typed(bytes: &[u8]) -> String {
+    let mut out = String::new();
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '\n' => out.push_str("\\n"),
+                '\\' => out.push_str("\\\\"),
+                '\'' => out.push_str("\\x27"),
+                c if c.is_control() || c.is_whitespace() && c != ' ' => {
+                    let mut bytes = [0; 4];
+                    let bytes = c.encode_utf8(&mut bytes).bytes();
+                    out.extend(bytes.map(|byte| format!("\\x{byte:02x}")));
+                }
+                c => out.push(c),
+            }
+        }
+        let broken = chunk.invalid().iter();
+        out.extend(broken.map(|byte| format!("\\x{byte:02x}")));
+    }
+    out
+}
+
+fn footer(
+    out: &mut String,
+    exercise: &Exercise,
+    report: &Report,
+    diagnosis: &Diagnosis,
+) {
+    let section = diagnosis.section.as_ref();
+    let read = match section {
+        Some((stem, id)) => page::hyperlink(stem, Some(id)),
+        None => page::hyperlink(exercise.stem(), None),
+    };
     let number = exercise.number().unwrap_or_default();
     let seed = report.options.seed;
     let command = by_hand(exercise, &report.target);
@@ -508,12 +709,11 @@ fn footer(out: &mut String, exercise: &Exercise, report: &Report, read: &str) {
         Target::At(addr) => addr.to_string(),
         Target::Program { .. } => "127.0.0.1:9006".to_owned(),
     };
-    let udp = if exercise.stem().ends_with("udp") {
-        "--udp "
-    } else {
-        ""
-    };
-    let probe = format!("cargo run -p probe -- {udp}{addr}");
+    let is_udp = exercise.stem().ends_with("udp");
+    let udp = if is_udp { "--udp " } else { "" };
+    let sends = again_by_probe(report, diagnosis, is_udp);
+    let sends = sends.map(|sends| format!(" {sends}")).unwrap_or_default();
+    let probe = format!("cargo run -p probe -- {udp}{addr}{sends}");
     let lines = command.into_iter().chain([probe]);
     for (n, line) in lines.enumerate() {
         let head = if n == 0 { "By hand" } else { "       " };

@@ -106,6 +106,16 @@ impl Excerpt {
         };
         format!("{start}{dots}")
     }
+
+    /// How long the message was, in bytes.
+    pub fn length(&self) -> usize {
+        self.length
+    }
+
+    /// The message, if all of it is kept.
+    pub fn whole(&self) -> Option<&[u8]> {
+        (self.length == self.start.len()).then_some(&self.start)
+    }
 }
 
 impl fmt::Display for Excerpt {
@@ -217,6 +227,11 @@ impl Timeline {
         if let Some(event) = told {
             self.tell(Moment::Event(&event));
         }
+    }
+
+    /// What an event at this moment has as its time.
+    pub fn time(&self, moment: Instant) -> Duration {
+        moment.saturating_duration_since(self.began)
     }
 
     /// A copy of the events kept, oldest first (at most 4,096, the first two and

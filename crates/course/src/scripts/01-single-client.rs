@@ -274,7 +274,10 @@ fn a_long_answer(c: &mut Check) -> Result {
         c.lab().wait_until("stop for a moment", || {
             harness::proc::is_stopped(process) != Some(false)
         })?;
-        c.note("Ctrl-Z and `fg`: a write that waits comes back early");
+        c.note(
+            "the program was stopped, and goes on, as by Ctrl-Z and `fg`: a \
+             write that waits comes back early",
+        );
         if let Some(program) = c.program() {
             Program::resume(program)
         }

@@ -233,7 +233,7 @@ fn option(lab: &Lab, addr: SocketAddr) -> Option<bool> {
 /// True if the program starts at an address that is new to it, and does not
 /// start at another one that only a closed connection uses.
 fn fails_in_time_wait(c: &mut Check) -> bool {
-    let starts = |c: &mut Check, addr: SocketAddr| {
+    let starts_at = |c: &mut Check, addr: SocketAddr| {
         let mut trial = c.spawn("trial", &addr.to_string()).ok()?;
         trial.set_timeout(c.time_to_start());
         match trial.wait_until_listening() {
@@ -249,8 +249,22 @@ fn fails_in_time_wait(c: &mut Check) -> bool {
     let (Some(free), Some(taken)) = (used(false), used(true)) else {
         return false;
     };
-    c.note("started where only a closed connection is, and where none is");
-    starts(c, free) == Some(true) && starts(c, taken) == Some(false)
+    let starts = starts_at(c, free) == Some(true);
+    c.note(if starts {
+        "the checker tried a port of its own, where nothing is left of any \
+         connection: your program starts there"
+    } else {
+        "the checker tried a port of its own, where nothing is left of any \
+         connection: your program does not start there, either"
+    });
+    let ends = starts && starts_at(c, taken) == Some(false);
+    if ends {
+        c.note(
+            "and another one, where a connection that was closed by its \
+             server is still in TIME-WAIT: your program ends there",
+        );
+    }
+    ends
 }
 
 /// An address at which a listener with SO_REUSEADDR has had a connection. If

@@ -83,7 +83,7 @@ pub(crate) fn check(c: &mut Check) -> Result {
             let wait = |client: &mut Peer| client.expect(format!("{word} 1\n"));
             error.is(TimedOut)
                 && match before {
-                    [] => c.is_cured(client, wait, |_| a.hang_up().is_ok()),
+                    [] => c.is_cured(client, wait, |_| leaves(c, &a)),
                     _ => keeps_waiting(c, &a, before, client, wait),
                 }
         })?;
@@ -102,6 +102,11 @@ pub(crate) fn check(c: &mut Check) -> Result {
     let mut crowd: Vec<_> = CROWD
         .map(|name| c.connect(&name.to_string()))
         .collect::<harness::Result<_>>()?;
+    c.note(format!(
+        "{} clients send the same word at the same moment, each {AT_ONCE} \
+         times, and then another word, {WORDS} in all",
+        crowd.len()
+    ));
     for n in 0..WORDS {
         let short = format!("{word}-{n}");
         let long = short.repeat(LONG_WORD / short.len());
@@ -210,7 +215,12 @@ fn keeps_waiting(
     last: &mut Peer,
     wait: impl Fn(&mut Peer) -> harness::Result,
 ) -> bool {
-    c.note("is it served when those before it have said something?");
+    let names: Vec<_> = before.iter().map(Peer::name).collect();
+    c.note(format!(
+        "{} waits. Is it served when those before it ({}) have said something?",
+        last.name(),
+        names.join(", ")
+    ));
     let word = c.word() + "-w";
     let says = |last: &mut Peer| {
         let _ = last;
@@ -223,11 +233,7 @@ fn keeps_waiting(
     }
     let second = &mut before[0];
     let answer = format!("{word} 1\n");
-    c.is_cured(
-        second,
-        |second| second.expect(&answer),
-        |_| a.hang_up().is_ok(),
-    )
+    c.is_cured(second, |second| second.expect(&answer), |_| leaves(c, a))
 }
 
 /// True for the answer of a program that takes all that a read has brought for
@@ -248,6 +254,11 @@ fn leave(client: &mut Option<(Peer, JoinHandle<harness::Result>)>) {
         let _ = sending.join();
         client.close();
     }
+}
+
+fn leaves(c: &Check, a: &Peer) -> bool {
+    c.note(format!("{}, the first client, leaves now", a.name()));
+    a.hang_up().is_ok()
 }
 
 fn asks(client: &mut Peer, word: &str, count: usize) -> harness::Result {
