@@ -20,7 +20,7 @@ const LOOKS: usize = 4;
 /// how many words: a count is lost only now and then.
 const CROWD: RangeInclusive<char> = 'g'..='v';
 const AT_ONCE: usize = 12;
-const WORDS: usize = 12;
+const WORDS: usize = 8;
 /// How long such a word is, in bytes. Who looks up a long word holds the lock
 /// long: the others wait for it, and take it in the moment between two locks.
 /// (All answers for a client are few enough for the kernel to keep.)
