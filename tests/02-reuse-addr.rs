@@ -212,9 +212,9 @@ fn a_port_in_use_is_refused_with_what_to_do() -> Outcome {
         said,
         format!(
             "Error: cannot listen on {addr}: Address already in use \
-             (os error 98) (another program has it: stop that; or an earlier \
-             server left a connection in TIME-WAIT: wait a minute or two); \
-             give a free HOST:PORT of this machine, such as 127.0.0.1:0, \
+             (os error 98); another program has it, or an earlier server \
+             left a connection in TIME-WAIT; stop that program, or wait a \
+             minute or two; give a free HOST:PORT of this machine, such as 127.0.0.1:0, \
              which stands for any free one"
         )
     );

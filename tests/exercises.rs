@@ -1396,6 +1396,8 @@ fn ctrl_c_ends_a_watch_and_what_it_checks() -> Result {
     let file = fs::File::options().append(true).open(&watched).unwrap();
     file.set_modified(std::time::SystemTime::UNIX_EPOCH)
         .unwrap();
+    // A line tells the reports apart where nothing clears the screen.
+    watch.expect(&format!("\n{}\n", "-".repeat(79)))?;
     watch.expect("FAILED")?;
     watch.expect("Ctrl-C ends it.\n")?;
     interrupt(&watch);

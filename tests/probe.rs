@@ -236,7 +236,7 @@ fn received_bytes_are_shown_escaped_and_long_ones_cut() -> Result {
     let mut probe = typed(&addr, &[])?;
     probe.expect(r#"received 6 bytes: "\x1b[31m\0""#)?;
     probe.type_line("");
-    let cut = "a".repeat(48);
+    let cut = "a".repeat(32);
     probe.expect(&format!("received 60 bytes: \"{cut}\"..."))?;
     Ok(())
 }

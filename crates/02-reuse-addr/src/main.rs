@@ -32,8 +32,8 @@ const DEFAULT_ADDR: &str = "127.0.0.1:9006";
 const HINT: &str = "give a free HOST:PORT of this machine, \
     such as 127.0.0.1:0, which stands for any free one";
 const USAGE: &str = "usage: lesson-02-reuse-addr [HOST:PORT [--no-reuse]]";
-const IN_USE: &str = " (another program has it: stop that; or an earlier \
-    server left a connection in TIME-WAIT: wait a minute or two)";
+const IN_USE: &str = "; another program has it, or an earlier server left a \
+    connection in TIME-WAIT; stop that program, or wait a minute or two";
 const BUFFER_SIZE: usize = 1024;
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 

@@ -272,12 +272,16 @@ pub fn watch(
     }
     let target = target_of(command);
     let interrupted = ctrl_c()?;
+    let mut is_first = true;
     loop {
         // Here, because it may change the file's time: that is no save.
         if target.is_none() {
             let _ = exercise.note_edit();
         }
         let before = stamps(&files);
+        if !std::mem::take(&mut is_first) {
+            println!("\n{}\n", "-".repeat(79));
+        }
         if stdout().is_terminal() {
             print!("\x1b[2J\x1b[3J\x1b[H");
         }
@@ -291,8 +295,15 @@ pub fn watch(
                 files_shown(&watched(&exercise, &words(target)));
             println!("\nWatching {}. Ctrl-C ends it.", names.join(", "));
         });
-        // A save during the check counts, too.
-        while !check.is_finished() || stamps(&files) == before {
+        // A save during the check counts, too. Some editors save in two steps:
+        // it is over when nothing changes from one look to the next.
+        let mut seen = before.clone();
+        loop {
+            let now = stamps(&files);
+            if check.is_finished() && now != before && now == seen {
+                break;
+            }
+            seen = now;
             match interrupted.recv_timeout(LOOK) {
                 Err(RecvTimeoutError::Timeout) => {}
                 _ => {
@@ -374,6 +385,10 @@ pub fn demo(
     };
     let mistake = mistake_of(&exercise, id)?;
     course::write_mistakes()?;
+    println!(
+        "The mistake, as a difference from a solution. (It shows a part of the \
+         solution:\nuntil you have your own, read from *What happened* on.)\n"
+    );
     println!("{}\n\n{}", mistake.file(), mistake.coloured()?);
     let target = match mistake.build() {
         Ok(target) => target,

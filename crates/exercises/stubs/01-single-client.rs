@@ -16,7 +16,10 @@
 //!
 //! Your part: the place marked `todo!`, and then whatever the checker finds.
 //! Change anything you like in this file; keep the first line that the program
-//! prints.
+//! prints. (Reading and writing want a stream that may change: begin `serve`
+//! with `let mut stream = stream;`. `&TcpStream` reads and writes as the stream
+//! itself does, and `use std::io::{Read, Write}` brings the methods; for
+//! `read_until` it is `BufRead` and `BufReader`.)
 //!
 //! Check:   cargo course check 1
 //! By hand: cargo run -p exercises --bin 01-single-client

@@ -12,7 +12,8 @@
 //! Your part: the places marked `todo!`. The listener is to be made call by
 //! call, with `socket2` (`std::net::TcpListener::bind` would do too much for
 //! you). Change anything you like in this file; keep the first line that the
-//! program prints.
+//! program prints. (Writing wants `use std::io::Write`, and a stream that may
+//! change: `mut stream` in `greet`.)
 //!
 //! Check:   cargo course check 2
 //! By hand: cargo run -p exercises --bin 02-reuse-addr

@@ -10,8 +10,10 @@
 //! Each line ends with a newline, "\n". Answer each at once, however many
 //! clients are connected and whatever the others do or do not do.
 //!
-//! Your part: the places marked `todo!`. Change anything you like in this
-//! file; keep the first line that the program prints.
+//! Your part: the places marked `todo!`, and a thread for each client. Change
+//! anything you like in this file; keep the first line that the program prints.
+//! (What threads share is `Arc`, `Mutex` and a `HashMap` inside: the Rust Book
+//! tells them in chapters 16.3 and 8.3.)
 //!
 //! Check:   cargo course check 3
 //! By hand: cargo run -p exercises --bin 03-threaded

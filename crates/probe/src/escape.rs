@@ -37,8 +37,9 @@ fn hex(digits: Option<&str>) -> Result<u8, String> {
         .ok_or_else(|| String::from(r"\x needs two hex digits, as in \x0a"))
 }
 
-/// Beyond this many bytes only the first ones are shown.
-const SHOWN: usize = 48;
+/// Beyond this many bytes only the first ones are shown: with the time and the
+/// number of bytes, a line then fits into 80 columns.
+const SHOWN: usize = 32;
 
 /// Shows `bytes` in quotes, nothing hidden; long ones end in `...`.
 pub fn show(bytes: &[u8]) -> String {
@@ -131,7 +132,7 @@ mod tests {
 
     #[test]
     fn long_bytes_are_cut_and_say_so() {
-        assert_eq!(show(&[b'a'; 48]), format!("\"{}\"", "a".repeat(48)));
-        assert_eq!(show(&[b'a'; 49]), format!("\"{}\"...", "a".repeat(48)));
+        assert_eq!(show(&[b'a'; 32]), format!("\"{}\"", "a".repeat(32)));
+        assert_eq!(show(&[b'a'; 33]), format!("\"{}\"...", "a".repeat(32)));
     }
 }
