@@ -94,6 +94,25 @@ fn each_line_of_rust_stands_in_the_program_that_calls() -> Result<()> {
     Ok(())
 }
 
+/// What `input` returns is text without its newline, and a socket takes bytes.
+#[test]
+fn what_python_types_is_sent_as_bytes_and_with_its_newline() -> Result<()> {
+    for name in scenario::names()? {
+        for program in &Scenario::load(&name)?.programs {
+            let python = |call| program.calls.get(call).map(|[_, line]| line);
+            let Some(typed) = python("read") else {
+                continue;
+            };
+            let sent = python("sendto").map_or("", String::as_str);
+            assert!(sent.contains(".encode()"), "{}: {sent}", program.binary);
+            let datagrams = program.package == "lesson-05-udp";
+            let whole = typed.ends_with(r#" + "\n""#);
+            assert_ne!(whole, datagrams, "{}: {typed}", program.binary);
+        }
+    }
+    Ok(())
+}
+
 /// A misspelt one would never be shown.
 #[test]
 fn each_call_that_has_a_line_was_made() -> Result<()> {
@@ -107,9 +126,11 @@ fn each_call_that_has_a_line_was_made() -> Result<()> {
         for event in flows::load(&name)?.steps.iter().flat_map(|s| &s.events) {
             if let Event::Call { who, call, .. } = event
                 && let Some(program) = scenario.owner(who)
-                && let Some((call, _)) = call.split_once('(')
+                && let Some((name, _)) = call.split_once('(')
             {
-                made.insert((program.binary.clone(), call.to_owned()));
+                for call in [name, call] {
+                    made.insert((program.binary.clone(), call.to_owned()));
+                }
             }
         }
     }

@@ -156,7 +156,14 @@ fn step(
         let program = scenario.owner(who);
         let code = match &words.code {
             Some(code) => Some(code).filter(|_| step.code.is_empty()),
-            None => program.and_then(|program| program.calls.get(name)),
+            None => program.and_then(|program| {
+                // A close is told by what it closes.
+                let whole = match &item.event {
+                    Event::Call { call, .. } => program.calls.get(call),
+                    _ => None,
+                };
+                whole.or(program.calls.get(name))
+            }),
         };
         if let Some([rust, python]) = code {
             let code = Code {
