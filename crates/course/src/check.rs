@@ -470,10 +470,11 @@ impl Check {
     /// The program, if it is the checker's, notices what `act` does when it is
     /// over.
     fn unnoticed(&self, act: impl FnOnce() -> harness::Result) -> Result {
-        Ok(match &self.program {
+        match &self.program {
             Some(program) => self.while_stopped(program, act)?,
             None => act()?,
-        })
+        }
+        Ok(())
     }
 
     fn while_stopped(
