@@ -1,10 +1,10 @@
 //! Exercise 11: pass it on.
 
-use std::io;
+use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
-use harness::{Fault, Listener, Peer, bytes, joined, proc};
+use harness::{Fault, Listener, Peer, bytes, joined};
 use socket2::{Domain, Socket, Type};
 
 use crate::check::{Check, Rude, expect_gone};
@@ -17,8 +17,9 @@ const TOO_MUCH: usize = 32 << 20;
 const CHUNK: usize = 64 << 10;
 /// Each of them lets a write that waits take a little more, until it cannot.
 const WORDS: usize = 100;
-/// So many timeouts may pass while a client waits to send the rest of it.
-const PATIENCE: u32 = 10;
+/// When nothing moves for so long, it is taken for stuck. If it is not, less is
+/// proved.
+const STILL: Duration = Duration::from_millis(50);
 /// Where nobody answers, Linux tries again after 1, 3 and 7 seconds: tcp(7),
 /// `tcp_syn_retries`.
 const NEXT_ATTEMPT: Duration = Duration::from_secs(8);
@@ -168,18 +169,7 @@ fn passes_while_one_does_not_read(
     client: &mut Peer,
     target: &mut Peer,
 ) -> Result {
-    let much = bytes(TOO_MUCH);
-    client.set_timeout(c.lab().timeout() * PATIENCE);
-    let sending = client.send_in_background(much.clone(), CHUNK);
-    client.set_timeout(c.lab().timeout());
-    target.wait_until_stalled()?;
-    // As far as the system tells. Where it tells slowly, less is proved.
-    let (local, addr) = (client.local_addr()?, c.addr());
-    let _ = c.lab().wait_until("all buffers to be full", || {
-        let before = proc::queues(local, addr);
-        target.wait_until_stalled().is_ok()
-            && proc::queues(local, addr) == before
-    });
+    let much = send_until_stuck(c, client)?;
     for _ in 0..WORDS {
         let word = binary(c);
         target.send(&word)?;
@@ -189,8 +179,35 @@ fn passes_while_one_does_not_read(
             error.is(TimedOut) && c.is_cured(client, wait, read)
         })?;
     }
-    target.expect(&much)?;
-    Ok(joined(sending)?)
+    Ok(target.expect(&much)?)
+}
+
+/// Sends until nothing moves any more, and gives what was sent.
+fn send_until_stuck(c: &Check, client: &Peer) -> Result<Vec<u8>> {
+    let blocking = |yes: bool| {
+        client.stream().set_nonblocking(!yes).map_err(|error| {
+            c.error("client", "wait for nothing", error.into())
+        })
+    };
+    c.note(
+        "the client sends until nothing moves, and the target reads nothing",
+    );
+    let still = c.lab().clone().with_timeout(STILL);
+    let chunk = bytes(CHUNK);
+    let mut sent = Vec::new();
+    let mut send = || {
+        let part = &chunk[sent.len() % CHUNK..];
+        let count = client.stream().write(part).unwrap_or_default();
+        sent.extend_from_slice(&part[..count]);
+        count > 0
+    };
+    blocking(false)?;
+    let mut rounds = 0..TOO_MUCH / CHUNK;
+    while rounds.next().is_some() && still.wait_until("send", &mut send).is_ok()
+    {
+    }
+    blocking(true)?;
+    Ok(sent)
 }
 
 /// The first line in two pieces.
