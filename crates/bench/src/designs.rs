@@ -230,7 +230,7 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     LOADS.iter().map(|load| load.0).chain([CALLS, MEMORY])
 }
 
-/// A contender that can be started, or why it cannot.
+/// A contender that can be started.
 pub struct Ready {
     named: Named,
     at_once: AtOnce,
@@ -271,21 +271,15 @@ pub fn contenders(command: &[String], folder: &Path) -> Result<Vec<Ready>> {
     Ok(ready)
 }
 
-/// Measures all of them under all loads, and prints what comes of it.
-///
-/// # Errors
-/// When what is counted cannot be counted. A contender that fails under a load
-/// is left out of it, with a word.
-pub fn measure(
-    contenders: &[Ready],
-    machine: String,
-    how: &How,
-) -> Result<Vec<Row>> {
+/// Measures all of them under all loads, and prints what comes of it. One that
+/// fails under a load is left out of it, with a word.
+pub fn measure(contenders: &[Ready], machine: String, how: &How) -> Vec<Row> {
     let before = measure::load_average();
     let wanted =
         |name: &str| how.only.is_empty() || how.only.iter().any(|o| o == name);
     let mut rows = Rows(Vec::new());
-    let most = raise_limit(5_000 + SPARE);
+    let clients = LOADS.iter().map(|(_, load)| load.clients());
+    let most = raise_limit(clients.max().unwrap_or_default() + SPARE);
     for (name, load) in LOADS.iter().filter(|load| wanted(load.0)) {
         if load.clients() + SPARE > most {
             let why = format!("`ulimit -n` is {most}");
@@ -323,7 +317,7 @@ pub fn measure(
         pinned: !how.pin.is_empty(),
         load_average: [before, measure::load_average()],
     });
-    Ok(rows.0)
+    rows.0
 }
 
 /// Those who can serve so many clients at once, each once.

@@ -245,7 +245,9 @@ fn bars(caption: &str, columns: &[Column]) -> String {
             true => " class=\"lesson\"",
             false => "",
         };
-        html += &format!("<tr{class}><th scope=\"row\">{contender}</th>");
+        // A person's command may hold anything.
+        let name = contender.replace('&', "&amp;").replace('<', "&lt;");
+        html += &format!("<tr{class}><th scope=\"row\">{name}</th>");
         for column in &columns {
             let most = column.of.values().copied().fold(0.0, f64::max);
             html += &match column.of.get(contender) {
