@@ -381,7 +381,7 @@ impl Painter {
         if events.is_empty() {
             return Vec::new();
         }
-        if !act.rest.rested && !act.rest.threads.is_empty() {
+        if act.rest.goes_on {
             events.push(happens(SERVER, "goes on, and does not rest"));
         }
         let step = Step {

@@ -18,10 +18,14 @@ use harness::proc::{self, TcpRow, UdpRow};
 use harness::trace::strace;
 use harness::{Fault, Lab, Moment, What, tasks};
 
-/// How long a program may take to come to rest after an act, and how long
-/// they may all take together.
+/// How long a program may take to come to rest after an act, if it is at work;
+/// on a busy machine it may only wait for the processor. And how long they may
+/// all take together.
 const MOMENT: Duration = Duration::from_millis(500);
-const MOMENTS: Duration = Duration::from_secs(3);
+const BUSY_MOMENT: Duration = Duration::from_secs(2);
+const MOMENTS: Duration = Duration::from_secs(6);
+/// Who has used so much of a moment is at work.
+const WORK: Duration = Duration::from_millis(50);
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 /// So much of a check is kept.
 const KEPT: usize = 4096;
@@ -142,7 +146,9 @@ impl Thread {
 pub(crate) struct Rest {
     pub(crate) at: u64,
     /// Whether all threads waited.
-    pub(crate) rested: bool,
+    rested: bool,
+    /// Whether the program was at work instead.
+    pub(crate) goes_on: bool,
     pub(crate) threads: Vec<Thread>,
     pub(crate) tcp: Vec<TcpRow>,
     pub(crate) udp: Vec<UdpRow>,
@@ -358,20 +364,33 @@ impl Recorder {
         if matches!(log.entries.back(), None | Some(Entry::Rest(_))) {
             return;
         }
-        let patience = MOMENT.min(MOMENTS.saturating_sub(log.waited));
+        let left = MOMENTS.saturating_sub(log.waited);
         drop(log);
         let began = Instant::now();
+        let used_before = self.used();
         loop {
-            let rest = self.look();
-            if rest.rested || began.elapsed() > patience {
+            let mut rest = self.look();
+            let waited = began.elapsed();
+            let works = || self.used().saturating_sub(used_before) >= WORK;
+            let is_over = waited > BUSY_MOMENT.min(left)
+                || waited > MOMENT.min(left) && works();
+            if rest.rested || is_over {
+                rest.goes_on = !rest.rested && works();
                 if !rest.rested {
-                    self.lock().waited += began.elapsed();
+                    self.lock().waited += waited;
                 }
                 self.push(Entry::Rest(rest));
                 return;
             }
             std::thread::park_timeout(LOOK_AGAIN);
         }
+    }
+
+    /// The processor time of all processes.
+    fn used(&self) -> Duration {
+        let processes: BTreeSet<_> =
+            self.lock().processes.values().copied().collect();
+        processes.into_iter().filter_map(proc::cpu_time).sum()
     }
 
     fn look(&self) -> Rest {
@@ -404,6 +423,7 @@ impl Recorder {
         Rest {
             at: now(),
             rested,
+            goes_on: false,
             threads,
             tcp: match port {
                 0 => Vec::new(),
