@@ -100,7 +100,8 @@ fn what_python_types_is_sent_as_bytes_and_with_its_newline() -> Result<()> {
     for name in scenario::names()? {
         for program in &Scenario::load(&name)?.programs {
             let python = |call| program.calls.get(call).map(|[_, line]| line);
-            let Some(typed) = python("read") else {
+            let by_input = |line: &&String| line.contains("input(");
+            let Some(typed) = python("read").filter(by_input) else {
                 continue;
             };
             let sent = python("sendto").map_or("", String::as_str);
