@@ -35,6 +35,8 @@ const GOOD_CLIENTS: usize = 60;
 const MANY_LINES: usize = 1_000;
 /// A connection may end a moment before its program does.
 const MOMENT: Duration = Duration::from_millis(300);
+/// What a rude client says before it resets its connection.
+pub(crate) const HALF: &str = "half a li";
 /// What a complaint has in it, in most languages.
 const COMPLAINTS: [&str; 9] = [
     "panicked",
@@ -311,8 +313,8 @@ impl Check {
     /// Starts the program on `addr`, and waits until it says that it listens.
     pub(crate) fn start(&mut self, addr: &str) -> Result {
         let again = self.time_to_start();
-        let program = self.program.insert(self.spawn(PROGRAM, addr)?);
         self.started = Instant::now();
+        let program = self.program.insert(self.spawn(PROGRAM, addr)?);
         program.set_timeout(match self.start_took {
             None => self.lab.timeout() * START,
             Some(_) => again,
@@ -450,7 +452,7 @@ impl Check {
             Rude::ResetsInALine => {
                 let mut rude = self.connect("rude")?;
                 rude.expect(greeting)?;
-                rude.send(format!("{line}half a li"))?;
+                rude.send(format!("{line}{HALF}"))?;
                 rude.expect(answer)?;
                 Ok(rude.reset()?)
             }
@@ -524,7 +526,7 @@ impl Check {
         let unseen = self.lab.unseen();
         let (addr, lab) = (self.addr, std::mem::replace(&mut self.lab, unseen));
         // Nor may it end by its time, or by the number of its clients.
-        let lifetime = self.started.elapsed();
+        let (started, lifetime) = (self.started, self.started.elapsed());
         let serves_long = |check: &mut Self| {
             let began = Instant::now();
             let most = |n| n < GOOD_CLIENTS || began.elapsed() < 2 * lifetime;
@@ -538,6 +540,7 @@ impl Check {
                 self.lab.wait_until("its end", over).is_ok()
             };
         (self.program, self.addr, self.lab) = (Some(first), addr, lab);
+        self.started = started;
         if !again {
             return error;
         }
@@ -616,15 +619,15 @@ impl Check {
         Err(self.error(PROGRAM, "leave nothing behind", fault))
     }
 
-    /// True if the program's end was seen before `time`.
+    /// True if the program's end was seen before `time`. (Others of its name
+    /// may have ended before it.)
     fn had_exited(&self, time: Instant) -> bool {
         let events = self.lab.timeline().events();
-        let mut exits = events.iter().rev().filter(|event| {
-            event.who == PROGRAM && matches!(event.what, What::Exited(_))
-        });
-        exits
-            .next()
-            .is_some_and(|event| self.began + event.at <= time)
+        events.iter().any(|event| {
+            event.who == PROGRAM
+                && matches!(event.what, What::Exited(_))
+                && (self.started..=time).contains(&(self.began + event.at))
+        })
     }
 
     /// True if the program has printed something like a complaint on standard

@@ -3,15 +3,19 @@
 //! Not asked, because a right answer is nobody's promise: what stands behind
 //! the last newline when a client sends no more.
 
+use std::net::Shutdown;
+
 use harness::{Fault, Peer, Program};
 
-use crate::check::{Check, Rude};
+use crate::check::{Check, HALF, Rude};
 use crate::diagnosis::Symptom::{Closed, Exited, TimedOut};
 use crate::diagnosis::{Diagnose, Result, StepError};
 
 /// How often a word is repeated in a line that fills the buffers of a client
 /// that takes little.
 const LONG: usize = 100_000;
+/// What ends a line for some functions, and not here.
+const OTHER_ENDS: [char; 3] = ['\r', '\u{b}', '\u{2028}'];
 /// More bytes than anybody says before closing.
 const MUCH: usize = 64 << 10;
 /// No UTF-8, each in its own way: a byte of a character's middle (which comes
@@ -67,9 +71,14 @@ pub(crate) fn check(c: &mut Check) -> Result {
     // The first piece comes with a line before it: when that is answered,
     // the piece has been read, too.
     a.send(format!("{whole}\n{first}"))?;
-    a.expect(answer(&whole))
+    let wait = |a: &mut Peer| a.expect(answer(&whole));
+    let ends_line = |a: &mut Peer| a.send(format!("{second}\n")).is_ok();
+    wait(&mut a)
         .diagnose_if("one-read-one-line", |error| {
             error.got().is_some_and(|got| is_joined(got, &whole))
+        })
+        .diagnose_if_cured("waits-for-the-rest", |error| {
+            error.is(TimedOut) && c.is_cured(&mut a, wait, ends_line)
         })?;
     a.send(format!("{second}\n"))?;
     a.expect(answer(&format!("{first}{second}")))
@@ -80,6 +89,24 @@ pub(crate) fn check(c: &mut Check) -> Result {
             error
                 .got()
                 .is_some_and(|got| got.starts_with(alone.as_bytes()))
+        })?;
+
+    let (first, second) = (c.word(), c.word());
+    let cut = format!("{first}é{second}");
+    let (before, after) = cut.as_bytes().split_at(first.len() + 1);
+    a.send([format!("{whole}\n").as_bytes(), before].concat())?;
+    a.expect(answer(&whole))?;
+    a.send([after, b"\n"].concat())?;
+    a.expect(answer(&cut))
+        .diagnose_if("cuts-characters", |error| {
+            // Whole it is answered, on a connection of its own.
+            let whole = || asks(&mut c.connect("other")?, &cut);
+            let _ = a.stream().shutdown(Shutdown::Both);
+            let replaced = || {
+                let got = error.got().unwrap_or_default();
+                String::from_utf8_lossy(got).contains('\u{fffd}')
+            };
+            (error.is(Closed) || replaced()) && whole().is_ok()
         })?;
 
     c.step("bytes that are not UTF-8 are answered, too");
@@ -107,13 +134,27 @@ pub(crate) fn check(c: &mut Check) -> Result {
         format!("{word}\r{word}"),
         format!("{word}\u{b}{word}\u{2028}{word}"),
         format!("{word}\0{word}"),
+        // A mark of byte order, for those who look for one.
+        format!("\u{feff}{word}"),
     ] {
         let cut = [line.trim(), line.trim_start(), line.trim_end()];
-        asks(&mut a, &line).diagnose_if("trims", |error| {
-            let trims =
-                |got| cut.iter().any(|cut| answer(cut).as_bytes() == got);
-            error.got().is_some_and(trims)
-        })?;
+        asks(&mut a, &line)
+            .diagnose_if("trims", |error| {
+                let trims =
+                    |got| cut.iter().any(|cut| answer(cut).as_bytes() == got);
+                error.got().is_some_and(trims)
+            })
+            .diagnose_if("ends-lines-elsewhere", |error| {
+                OTHER_ENDS.iter().any(|&end| {
+                    let Some((first, _)) = line.split_once(end) else {
+                        return false;
+                    };
+                    let is = |line: &str| {
+                        error.got() == Some(answer(line).as_bytes())
+                    };
+                    is(first) || is(&format!("{first}{end}"))
+                })
+            })?;
     }
 
     c.step("when a client sends no more, the next one is served");
@@ -153,7 +194,9 @@ pub(crate) fn check(c: &mut Check) -> Result {
             next.half_close()?;
             Ok(next.expect_end()?)
         };
-        c.survives(good, rude)?;
+        let kept = answer(&format!("{HALF}{line}"));
+        c.survives(good, rude)
+            .diagnose_answer(kept, "keeps-half-a-line")?;
     }
 
     a_long_answer(c)
@@ -238,6 +281,12 @@ fn broken_line(c: &mut Check, a: &mut Peer, piece: &[u8]) -> Result {
         .diagnose_if("sends-replacements", |error| {
             let is = |wrong: &String| error.got() == Some(wrong.as_bytes());
             wrong.iter().any(is)
+        })
+        .diagnose_if("miscounts-broken-text", |error| {
+            let rest = [b" ", &line[..], b"\n"].concat();
+            let got = error.got().unwrap_or_default();
+            let count = got.strip_suffix(&rest[..]).unwrap_or_default();
+            !count.is_empty() && count.iter().all(u8::is_ascii_digit)
         })
 }
 

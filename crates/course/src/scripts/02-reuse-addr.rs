@@ -89,7 +89,7 @@ fn a_second_copy(c: &mut Check, visitors: usize) -> Result {
             }
             // If the first one has ended by itself, the port was free.
             second.kill()?;
-            visitor(c, visitors + 1)?;
+            visitor(c, visitors + 1, None)?;
             return Err(error.certainly("reuse-port"));
         }
         // Another line says why: on which output is its own affair.
@@ -123,8 +123,9 @@ fn has_ended(c: &mut Check) -> bool {
 
 /// Visitors 1 to `count`, one after the other.
 fn visit(c: &mut Check, count: usize) -> Result {
+    let mut last = None;
     for number in 1..=count {
-        visitor(c, number)?;
+        last = Some(visitor(c, number, last)?);
     }
     Ok(())
 }
@@ -137,10 +138,11 @@ fn greeted(c: &mut Check) -> Result {
     Ok(visitor.expect_end()?)
 }
 
-fn visitor(c: &mut Check, number: usize) -> Result {
-    let visited = try_visitor(c, number);
-    let Err(error) = visited else {
-        return Ok(());
+/// A visitor that stays, as the one before it does.
+fn visitor(c: &mut Check, number: usize, last: Option<Peer>) -> Result<Peer> {
+    let error = match try_visitor(c, number, last) {
+        Ok(visitor) => return Ok(visitor),
+        Err(error) => error,
     };
     if error.is(Reset) && resets_always(c) {
         return Err(error.certainly("resets"));
@@ -179,21 +181,34 @@ fn named_invalid(c: &mut Check, error: StepError) -> StepError {
     }
 }
 
-fn try_visitor(c: &mut Check, number: usize) -> Result {
+fn try_visitor(
+    c: &mut Check,
+    number: usize,
+    mut last: Option<Peer>,
+) -> Result<Peer> {
     // A reset can be quicker than `connect`.
     let mut visitor = c.connect("visitor")?;
     let greeting = format!("you are visitor {number}\n");
     let says = |visitor: &mut Peer| {
         visitor.send("hello\n").is_ok() && visitor.half_close().is_ok()
     };
-    visitor.expect(&greeting).diagnose_if_cured(
-        "waits-for-the-visitor",
-        |error| {
-            // If the visitor's word brings it, that is what it waited for.
-            let wait = |visitor: &mut Peer| visitor.expect(&greeting);
-            error.is(TimedOut) && c.is_cured(&mut visitor, wait, says)
-        },
-    )?;
+    let wait = |visitor: &mut Peer| visitor.expect(&greeting);
+    wait(&mut visitor)
+        .diagnose_if_cured("waits-for-the-visitor", |error| {
+            // If the visitor's word brings it, or that the one before it
+            // leaves, that is what it waited for.
+            let leaves = |visitor: &mut Peer| match last.take() {
+                Some(last) => last.half_close().is_ok(),
+                None => says(visitor),
+            };
+            error.is(TimedOut) && c.is_cured(&mut visitor, wait, leaves)
+        })
+        .diagnose_if("counts-from-zero", |error| {
+            number == 1 && error.got() == Some(b"you are visitor 0\n")
+        })
+        .diagnose_if("counts-nobody", |error| {
+            number == 2 && error.got() == Some(b"you are visitor 1\n")
+        })?;
     visitor
         .expect_end()
         .diagnose_if_cured("waits-for-the-visitor", |error| {
@@ -210,8 +225,7 @@ fn try_visitor(c: &mut Check, number: usize) -> Result {
                     next.expect("you are visitor ").is_ok()
                 })
         })?;
-    visitor.close();
-    Ok(())
+    Ok(visitor)
 }
 
 /// Whether the old listener had the option, whenever it was set: on Linux a

@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 use std::thread::JoinHandle;
 
 use harness::{Fault, Peer, quote};
+use socket2::SockRef;
 
 use crate::check::{Check, Rude};
 use crate::diagnosis::Symptom::{Closed, TimedOut};
@@ -13,6 +14,10 @@ use crate::diagnosis::{Diagnose, Result, StepError};
 /// sent: more than the kernel keeps for a client that does not read.
 const LONG: usize = 200;
 const UNREAD_WORDS: usize = 1_000;
+/// Clients that say nothing: more than a pool of threads has, mostly. After so
+/// few of them one says something, as some backlogs are small.
+const SILENT: usize = 100;
+const FEW: usize = 5;
 /// How often something is tried that a lucky moment may hide.
 const AGAIN: usize = 20;
 const LOOKS: usize = 4;
@@ -32,12 +37,19 @@ pub(crate) fn check(c: &mut Check) -> Result {
 
     c.step("a client's words are counted");
     let mut a = c.connect("a")?;
-    asks(&mut a, &word, 1).diagnose_if("newline-in-the-word", |error| {
-        let kept = format!("{word}\n");
-        error
-            .got()
-            .is_some_and(|got| got.starts_with(kept.as_bytes()))
-    })?;
+    let wait = |a: &mut Peer| a.expect(format!("{word} 1\n"));
+    asks(&mut a, &word, 1)
+        .diagnose_if_cured("not-flushed", |error| {
+            error.is(TimedOut)
+                && c.is_cured(&mut a, wait, |a| a.half_close().is_ok())
+        })
+        .diagnose_answer(format!("{word} 0\n"), "counts-from-zero")
+        .diagnose_if("newline-in-the-word", |error| {
+            let kept = format!("{word}\n");
+            error
+                .got()
+                .is_some_and(|got| got.starts_with(kept.as_bytes()))
+        })?;
     // Another one: so that what goes wrong is the second word, not the same.
     let second = c.word();
     asks(&mut a, &second, 1).diagnose_if("one-word-only", |error| {
@@ -68,6 +80,28 @@ pub(crate) fn check(c: &mut Check) -> Result {
         },
     )?;
 
+    let (first, last) = (c.word(), c.word());
+    let cut = format!("{first}é{last}");
+    let (before, after) = cut.as_bytes().split_at(first.len() + 1);
+    a.send([format!("{whole}\n").as_bytes(), before].concat())?;
+    a.expect(format!("{whole} 2\n"))?;
+    a.send([after, b"\n"].concat())?;
+    a.expect(format!("{cut} 1\n"))
+        .diagnose_if("cuts-characters", |error| {
+            // Whole it is answered, on a connection of its own.
+            let whole = || {
+                let mut other = c.connect("other")?;
+                other.send(format!("{cut}\n"))?;
+                other.expect(format!("{cut} "))
+            };
+            let _ = hang_up(&a);
+            let replaced = || {
+                let got = error.got().unwrap_or_default();
+                String::from_utf8_lossy(got).contains('\u{fffd}')
+            };
+            (error.is(Closed) || replaced()) && whole().is_ok()
+        })?;
+
     c.step("others are served while the first client stays connected");
     let others = c.rng().usize(2..=5);
     let mut others: Vec<_> = ["b", "c", "d", "e", "f"][..others]
@@ -88,6 +122,26 @@ pub(crate) fn check(c: &mut Check) -> Result {
                 }
         })?;
     }
+
+    c.step("a hundred clients that say nothing keep nobody waiting");
+    let mut silent = Vec::new();
+    for n in 1..=SILENT {
+        silent.push(c.connect("silent")?);
+        if n % FEW > 0 {
+            continue;
+        }
+        let mut next = c.connect("next")?;
+        let wait = |next: &mut Peer| next.expect(format!("{word}-s{n} 1\n"));
+        next.send(format!("{word}-s{n}\n"))?;
+        wait(&mut next).diagnose_if_cured("only-so-many", |error| {
+            let leave = |_: &mut Peer| {
+                silent.clear();
+                true
+            };
+            error.is(TimedOut) && c.is_cured(&mut next, wait, leave)
+        })?;
+    }
+    drop(silent);
 
     c.step("all clients' words are counted together");
     let mut count = 2;
@@ -128,6 +182,7 @@ pub(crate) fn check(c: &mut Check) -> Result {
     }
     // Those who stay do not notice that others have left.
     asks(&mut a, &word, count + 2)?;
+    takes_its_answers_late(c)?;
 
     c.step("a client that resets its connection ends only itself");
     for how in Rude::ALL {
@@ -203,6 +258,32 @@ pub(crate) fn check(c: &mut Check) -> Result {
         asks(&mut a, &fresh, count)?;
     }
     Ok(())
+}
+
+/// A client that sends no more, and has many answers to take, gets all of them.
+fn takes_its_answers_late(c: &mut Check) -> Result {
+    let mut slow = c.connect_small("slow")?;
+    let long = c.word().repeat(LONG) + "-s";
+    let many = format!("{long}\n").repeat(UNREAD_WORDS).into_bytes();
+    let many_bytes = many.len();
+    let sending = slow.send_in_background(many, 64 << 10);
+    slow.wait_until_stalled()?;
+    // Who takes all words in first has more answers than the kernel keeps.
+    let all_sent = sending.is_finished();
+    if all_sent {
+        slow.half_close()?;
+        c.pause_for_an_end();
+    }
+    // From now on it takes more at once.
+    let _ = SockRef::from(slow.stream()).set_recv_buffer_size(many_bytes);
+    for n in 1..=UNREAD_WORDS {
+        slow.expect(format!("{long} {n}\n"))?;
+    }
+    let _ = sending.join();
+    if !all_sent {
+        slow.half_close()?;
+    }
+    Ok(slow.expect_end()?)
 }
 
 /// True if those who say nothing keep `last` waiting, until they have said
