@@ -625,7 +625,7 @@ const NEAR_MISSES: &[(&str, &str, &str)] = &[
     ("4", "a-queue-for-each-worker", "not-in-turn"),
     ("4", "a-dispatcher-holds-one", "chairs-miscounted"),
     ("4", "serves-newcomers-only", "hangs"),
-    ("4", "keeps-the-place-of-who-left", ""),
+    ("4", "keeps-the-place-of-who-left", "keeps-the-place"),
     ("5", "crashes-on-nothing", "ended-by-itself"),
     ("5", "two-spaces", ""),
     ("5", "twice", ""),

@@ -753,11 +753,11 @@ fn is_silence(failure: &Failure) -> bool {
     matches!(*failure.fault, Fault::TimedOut(_))
 }
 
-/// True if the program has used much of the processor since it was started,
-/// where the system tells: a compiler may be at work, or a busy machine.
+/// True if the program has used much of the processor since it was started, or
+/// wanted to, where the system tells: a compiler may be at work, or others.
 fn is_at_work(program: &Program, started: Instant) -> bool {
-    let worked = harness::proc::cpu_time(program.id());
-    worked.is_some_and(|worked| worked > started.elapsed() / MUCH_WORK)
+    let wanted = harness::proc::wanted_time(program.id());
+    wanted.is_some_and(|wanted| wanted > started.elapsed() / MUCH_WORK)
 }
 
 /// Receives the end of the connection, by FIN or by RST, and nothing else.

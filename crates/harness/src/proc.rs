@@ -34,6 +34,19 @@ pub fn cpu_time(process: u32) -> Option<Duration> {
     Some(Duration::from_millis(ticks * 10))
 }
 
+/// How long a process has used the processor, and how long its threads have
+/// waited for it while others did.
+pub fn wanted_time(process: u32) -> Option<Duration> {
+    let tasks = fs::read_dir(format!("/proc/{process}/task")).ok()?;
+    let waited = tasks.filter_map(|task| {
+        let path = task.ok()?.path().join("schedstat");
+        let text = fs::read_to_string(path).ok()?;
+        text.split(' ').nth(1)?.parse::<u64>().ok()
+    });
+    let waited = Duration::from_nanos(waited.sum());
+    Some(cpu_time(process)? + waited)
+}
+
 /// How many threads a process has.
 pub fn threads(process: u32) -> Option<usize> {
     Some(fs::read_dir(format!("/proc/{process}/task")).ok()?.count())

@@ -29,6 +29,11 @@ pub(crate) fn check(c: &mut Check) -> Result {
     let mut served = three_served(c)?;
     served[0].send("aé\n")?;
     served[0].expect(b"\xa9\xc3a\n")?;
+    for line in ["panicking", "no panic", "Panic"] {
+        let answer: String = line.chars().rev().collect();
+        served[0].send(format!("{line}\n"))?;
+        served[0].expect(format!("{answer}\n"))?;
+    }
 
     c.step("four more wait, and the next one is told `busy`");
     let mut waiting = four_wait(c)?;
@@ -56,18 +61,33 @@ pub(crate) fn check(c: &mut Check) -> Result {
 
     c.step("who waited longest is served when a client leaves");
     // Not the one who came first: a queue for each worker would look right.
-    for leaves in [2, 0] {
+    for (leaves, comes) in [(2, "k"), (0, "l")] {
+        let early = c.word();
+        waiting[0].send(format!("{early}\n"))?;
         served.remove(leaves).close();
-        let d = next_in_turn(c, &mut served, &mut waiting)?;
+        let mut d = next_in_turn(c, &mut served, &mut waiting)?;
+        let answer: String = early.chars().rev().collect();
+        d.expect(format!("{answer}\n")).diagnose_if(
+            "loses-early-lines",
+            |error| {
+                // What came later is answered in its place, or alone.
+                let late = c.word();
+                let again: String = late.chars().rev().collect();
+                error.is(TimedOut)
+                    && d.send(format!("{late}\n")).is_ok()
+                    && d.expect(format!("{again}\n")).is_ok()
+            },
+        )?;
         served.push(d);
+        // Whose chair is free now sits behind all others.
+        waiting.push(c.connect(comes)?);
         still_wait(c, &mut served, &mut waiting)?;
     }
     drop((waiting, served));
 
     c.step("clients that leave, politely or by a reset, cost no worker");
     all_have_left(c)?;
-    // It was right before: what is wrong now was left by those who have gone.
-    full_again(c).map_err(StepError::unnamed)?;
+    full_again(c)?;
 
     all_have_left(c)?;
     for how in Rude::ALL {
@@ -88,14 +108,29 @@ pub(crate) fn check(c: &mut Check) -> Result {
         expect_gone(&mut p)?;
     }
     serve_three(c, "worker-lost-on-panic")
-        .diagnose(Crashed, "worker-lost-on-panic")
+        .diagnose(Crashed, "worker-lost-on-panic")?;
+    all_have_left(c)?;
+    full_again(c)
 }
 
+/// Three are served and four wait once more. It was right before: what is wrong
+/// now was left by those who have gone.
 fn full_again(c: &mut Check) -> Result {
-    let mut served = three_served(c)?;
-    let mut waiting = four_wait(c)?;
-    c.connect("h")?.expect("busy\n")?;
-    still_wait(c, &mut served, &mut waiting)
+    let full = |c: &mut Check| {
+        let mut served = three_served(c)?;
+        let mut waiting = four_wait(c)?;
+        c.connect("h")?.expect("busy\n")?;
+        still_wait(c, &mut served, &mut waiting)
+    };
+    let is_busy = |error: &StepError| error.got() == Some(b"busy\n");
+    full(c).map_err(StepError::unnamed).diagnose_if(
+        "keeps-the-place",
+        |error| {
+            // Nor is it late.
+            c.pause();
+            is_busy(error) && full(c).is_err_and(|error| is_busy(&error))
+        },
+    )
 }
 
 /// A moment may pass until it is known that those who waited have left.
