@@ -27,8 +27,8 @@ const MUCH_WORK: u32 = 10;
 const STILL_AT_WORK: u32 = 3;
 /// What is caused comes in this part of a timeout.
 const AT_ONCE: u32 = 4;
-/// The longest grace period that is noticed.
-const PAUSE: Duration = Duration::from_secs(2);
+/// The longest grace period that is noticed, if the timeout is not shorter.
+const PAUSE: Duration = Duration::from_secs(6);
 /// More clients than any step has before its rude ones.
 const GOOD_CLIENTS: usize = 60;
 /// How much a client sends that reads no answer.

@@ -1,5 +1,8 @@
 //! Exercise 05: turn datagrams round.
 
+use std::io::{self, ErrorKind};
+use std::net::UdpSocket;
+
 use harness::UdpPeer;
 
 use crate::check::Check;
@@ -15,6 +18,12 @@ const SIZES: [usize; 8] = [1, 2, 511, 1_025, 1_500, 4_097, 8_193, 9_000];
 const LARGE: [usize; 4] = [16_385, 33_000, 65_000, 65_501];
 /// The most that UDP over IPv4 carries.
 const LARGEST: usize = 65_507;
+/// Longer than a word's answer.
+const LONGER: usize = 40;
+/// How many clients ask at once, and how often; few of them one by one first.
+const CROWD: usize = 20;
+const AGAIN: usize = 3;
+const FEW: usize = 3;
 /// No text of UTF-8, each in its own way; see exercise 01.
 const BROKEN: [&[u8]; 4] = [
     b"\x80 begins",
@@ -53,11 +62,19 @@ pub(crate) fn check(c: &mut Check) -> Result {
             error.got() == Some(&nothing)
                 && a.send(&next).is_ok()
                 && a.expect(&nothing).is_ok()
+        })
+        .diagnose_if("answers-from-another-port", |error| {
+            // A connected socket takes datagrams from one address only.
+            error.is(TimedOut) && comes_from_elsewhere(c, &word).is_ok()
         })?;
+    // A longer one: no room may be made to the measure of the first.
+    asks(c, &a, LONGER)?;
 
     c.step("several clients get their own answers");
-    let others = [c.udp("b")?, c.udp("c")?, c.udp("d")?];
-    for client in &others {
+    let others: Vec<_> = (0..CROWD)
+        .map(|_| c.udp("other"))
+        .collect::<harness::Result<_>>()?;
+    for client in &others[..FEW] {
         let word = c.word();
         client.send(&word)?;
         let turned = answer(word.as_bytes());
@@ -81,12 +98,14 @@ pub(crate) fn check(c: &mut Check) -> Result {
     }
     asks(c, &a, 5)?;
     // Who asks while others wait gets no other's answer.
-    let words: Vec<_> = others.iter().map(|_| c.word()).collect();
-    for (client, word) in others.iter().zip(&words) {
-        client.send(word)?;
-    }
-    for (client, word) in others.iter().zip(&words) {
-        client.expect(answer(word.as_bytes()))?;
+    for _ in 0..AGAIN {
+        let words: Vec<_> = others.iter().map(|_| c.word()).collect();
+        for (client, word) in others.iter().zip(&words) {
+            client.send(word)?;
+        }
+        for (client, word) in others.iter().zip(&words) {
+            client.expect(answer(word.as_bytes()))?;
+        }
     }
 
     // Who has gone before its answer comes is nobody else's affair.
@@ -166,12 +185,33 @@ pub(crate) fn check(c: &mut Check) -> Result {
     c.step(step);
     a.send(vec![b'x'; LARGEST])?;
     asks(c, &a, 5)
+        .diagnose_if("cuts-its-answer", |error| {
+            let answer = answer(&vec![b'x'; LARGEST]);
+            error
+                .got()
+                .is_some_and(|got| got.len() > 9 && answer.starts_with(got))
+        })
         .diagnose_if("truncates", |error| {
             let kept = error.got().and_then(number).unwrap_or(LARGEST);
             let cut = answer(&vec![b'x'; kept.min(LARGEST)]);
             kept < LARGEST && error.got() == Some(&cut)
         })
         .diagnose(Crashed, "error-ends-server")
+}
+
+/// The right answer comes, from another address of the program's.
+fn comes_from_elsewhere(c: &Check, word: &str) -> io::Result<()> {
+    c.note("does it come from another port?");
+    let socket = UdpSocket::bind((c.addr().ip(), 0))?;
+    socket.set_read_timeout(Some(c.lab().timeout()))?;
+    socket.send_to(word.as_bytes(), c.addr())?;
+    let mut buffer = [0; 64];
+    let (count, from) = socket.recv_from(&mut buffer)?;
+    let right = answer(word.as_bytes()) == buffer[..count];
+    match right && from != c.addr() {
+        true => Ok(()),
+        false => Err(ErrorKind::InvalidData.into()),
+    }
 }
 
 /// The number at the beginning of an answer.
