@@ -4,6 +4,7 @@ use std::net::Shutdown;
 use std::time::Duration;
 
 use harness::{Peer, proc};
+use socket2::SockRef;
 
 use crate::check::{Check, Rude, expect_gone};
 use crate::diagnosis::Symptom::{Closed, Exited, TimedOut};
@@ -11,6 +12,8 @@ use crate::diagnosis::{Diagnose, Result, StepError};
 
 /// The longest text, in bytes.
 const LONGEST: usize = 65_536;
+/// How many of them fill the buffers of a client that takes little.
+const UNREAD: usize = 30;
 /// How long a program may take to receive what waits for it.
 const MOMENT: Duration = Duration::from_millis(300);
 
@@ -37,6 +40,9 @@ pub(crate) fn check(c: &mut Check) -> Result {
             answer(wide.encode_utf16().count()),
             "counts-characters",
         )?;
+
+    // A mark of byte order, for those who look for one.
+    asks(&mut a, &format!("\u{feff}{}", text(c)))?;
 
     c.step("messages that come at once are answered one by one");
     let texts = [text(c), text(c), text(c)];
@@ -80,7 +86,8 @@ pub(crate) fn check(c: &mut Check) -> Result {
 
     c.step("the longest message is answered, and a longer one refused at once");
     let longest = &text.repeat(LONGEST)[..LONGEST];
-    asks(&mut a, longest)?;
+    asks(&mut a, longest)
+        .diagnose_answer(message("too long"), "refuses-the-longest")?;
     let longer = format!("{longest}x");
     a.send(header(longer.len()))?;
     a.expect(message("too long")).diagnose_if(
@@ -92,6 +99,7 @@ pub(crate) fn check(c: &mut Check) -> Result {
         },
     )?;
     expect_gone(&mut a)?;
+    takes_its_answers_late(c)?;
     let mut b = c.connect("b")?;
     asks(&mut b, &text)?;
     // In many languages this is -1, for which an empty text may come.
@@ -120,6 +128,15 @@ pub(crate) fn check(c: &mut Check) -> Result {
     };
     let good = |c: &mut Check| asks(&mut c.connect("e")?, &text);
     c.survives(good, cut_off)?;
+    // Is that a text? Whatever comes, nobody else notices.
+    let odd = |c: &mut Check| {
+        let mut odd = c.connect("odd")?;
+        odd.send(b"\0\0\0\x02\xff\xfe\0\0\0\x02\xe2\x82")?;
+        odd.half_close()?;
+        let _ = odd.rest();
+        Ok(())
+    };
+    c.survives(good, odd)?;
 
     for how in Rude::ALL {
         let rude = |c: &mut Check| {
@@ -139,6 +156,24 @@ pub(crate) fn check(c: &mut Check) -> Result {
         c.survives(good, rude)?;
     }
     Ok(())
+}
+
+/// A client that takes its answers when it has asked for all of them.
+fn takes_its_answers_late(c: &mut Check) -> Result {
+    let mut slow = c.connect_small("slow")?;
+    let text = &text(c).repeat(LONGEST / 10)[..LONGEST];
+    let asked = message(text).repeat(UNREAD);
+    let most = asked.len();
+    let sending = slow.send_in_background(asked, LONGEST);
+    slow.wait_until_stalled()?;
+    // From now on it takes more at once.
+    let _ = SockRef::from(slow.stream()).set_recv_buffer_size(most);
+    for _ in 0..UNREAD {
+        slow.expect(message(&turned(text)))?;
+    }
+    let _ = sending.join();
+    slow.half_close()?;
+    expect_gone(&mut slow)
 }
 
 /// True if all is well with a client whose lengths are of another kind, be it
