@@ -596,6 +596,11 @@ const NEAR_MISSES: &[(&str, &str, &str)] = &[
     ("1", "ff-is-the-end", ""),
     ("1", "ends-at-a-zero", ""),
     ("1", "one-client-only", "ended-by-itself"),
+    ("1", "ends-at-a-lone-cr", "ends-lines-elsewhere"),
+    ("1", "reads-until-a-newline-ends-it", "waits-for-the-rest"),
+    ("1", "decodes-each-read", "cuts-characters"),
+    ("1", "surrogates", "miscounts-broken-text"),
+    ("1", "drops-the-mark", ""),
     ("2", "takes-the-next-port", "ignores-its-argument"),
     ("2", "takes-any-port", "ignores-its-argument"),
     ("2", "waits-behind-the-greeting", "waits-for-the-visitor"),
@@ -604,6 +609,7 @@ const NEAR_MISSES: &[(&str, &str, &str)] = &[
     ("2", "listens-anew-for-each-visitor", ""),
     ("2", "ends-after-its-visitors", "ended-by-itself"),
     ("2", "greets-late", "hangs"),
+    ("2", "says-goodbye", "waits-for-the-visitor"),
     ("3", "two-at-a-time", "hangs"),
     ("3", "first-client-only", "hangs"),
     ("3", "no-word-twice", "ended-by-itself"),
@@ -611,6 +617,8 @@ const NEAR_MISSES: &[(&str, &str, &str)] = &[
     ("3", "twelve-clients-only", "ended-by-itself"),
     ("3", "waits-for-the-first-word", "one-at-a-time"),
     ("3", "late-words", "hangs"),
+    ("3", "thirty-at-a-time", "only-so-many"),
+    ("3", "one-writer", "lock-held-while-writing"),
     ("4", "last-come-first-served", "not-in-turn"),
     ("4", "never-sees-the-end", "hangs"),
     ("4", "one-chair-more", "chairs-miscounted"),
@@ -625,6 +633,7 @@ const NEAR_MISSES: &[(&str, &str, &str)] = &[
     ("4", "a-queue-for-each-worker", "not-in-turn"),
     ("4", "a-dispatcher-holds-one", "chairs-miscounted"),
     ("4", "serves-newcomers-only", "hangs"),
+    ("4", "panics-at-panicking", ""),
     ("4", "keeps-the-place-of-who-left", "keeps-the-place"),
     ("5", "crashes-on-nothing", "ended-by-itself"),
     ("5", "two-spaces", ""),
@@ -640,6 +649,7 @@ const NEAR_MISSES: &[(&str, &str, &str)] = &[
     ("6", "says-where", "announced-otherwise"),
     ("6", "does-not-flush", "announced-at-the-end"),
     ("6", "pool-threads-idle", "hangs"),
+    ("6", "adds-short-lines", "short-lines-only"),
     ("7", "two-bytes-of-length", ""),
     ("7", "turns-bytes-round", ""),
     ("7", "adds-a-newline", ""),
@@ -649,6 +659,8 @@ const NEAR_MISSES: &[(&str, &str, &str)] = &[
     ("7", "signed-length", "trusts-the-length"),
     ("7", "refuses-when-all-has-come", "hangs"),
     ("7", "refuses-and-stays", "hangs"),
+    ("7", "refuses-until-it-leaves", "hangs"),
+    ("7", "turns-the-mark-away", ""),
     ("8", "splits-at-the-first-colon", "ipv4-only"),
     ("8", "takes-the-brackets-along", "ipv4-only"),
     ("8", "mapped-in-hexadecimal", "shows-the-mapped-address"),
@@ -665,6 +677,7 @@ const NEAR_MISSES: &[(&str, &str, &str)] = &[
     ("9", "whole-numbers-only", "cuts-off-a-request"),
     ("9", "takes-no-hint", "hangs"),
     ("9", "leaves-with-1", "wrong-exit-code"),
+    ("9", "keeps-the-socket", "never-closes"),
     ("10", "one-sum-for-all", ""),
     ("10", "loses-half-a-line", "one-read-one-line"),
     ("10", "sends-once", "loses-unsent"),
@@ -723,6 +736,15 @@ fn a_near_miss_does_not_get_the_name_of_another_mistake() {
     });
     let wrong: Vec<_> = wrong.into_iter().flatten().collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+
+    // A longer timeout notices a longer grace period.
+    let grace = target("three-seconds-of-grace");
+    for (seconds, wanted) in [(1, None), (4, Some("cuts-off-clients"))] {
+        let timeout = Duration::from_secs(seconds);
+        let exercise = find("6").unwrap();
+        let report = check(&exercise, &grace, options(7, timeout));
+        assert_eq!(id(&report), wanted, "{}", shown(&exercise, &report));
+    }
 
     for (number, name) in [
         ("3", "mapped"),

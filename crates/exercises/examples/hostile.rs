@@ -53,7 +53,11 @@ fn main() -> io::Result<ExitCode> {
     match mode.as_str() {
         "exits" => exit(3),
         "floods" => flood(io::stdout()),
-        "floods-stderr" => flood(io::stderr()),
+        // The first line was read by then.
+        "floods-stderr" => {
+            let _client = listener.accept()?;
+            flood(io::stderr());
+        }
         "hangs" => wait(),
         "spins" => loop {
             std::hint::spin_loop();

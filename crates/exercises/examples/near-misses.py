@@ -4,6 +4,8 @@ another mistake. Usage: near-misses.py NAME HOST:PORT. (`mapped`, `right`,
 `notices` are right.)
 """
 
+import asyncio
+import concurrent.futures
 import contextlib
 import asyncio
 import ipaddress
@@ -139,6 +141,37 @@ def answers(conn):
         conn.sendall(measured(line[:-1]))
 
 
+def as_text(decoded, conn):
+    """Counts what `decoded` makes of a line, and sends the line's bytes back."""
+    for line in conn.makefile("rb"):
+        conn.sendall(b"%d %s" % (len(decoded(line[:-1])), line))
+
+
+def ends_at_a_lone_cr(conn):
+    with conn.makefile(newline="", errors="surrogateescape") as lines:
+        for line in lines:
+            line = line.rstrip("\n").encode(errors="surrogateescape")
+            conn.sendall(measured(line))
+
+
+def reads_until_a_newline_ends_it(conn):
+    data = b""
+    while more := conn.recv(4096):
+        data += more
+        if data.endswith(b"\n"):
+            for line in data[:-1].split(b"\n"):
+                conn.sendall(measured(line))
+            data = b""
+
+
+def decodes_each_read(conn):
+    text = ""
+    while data := conn.recv(4096):
+        *lines, text = (text + data.decode(errors="replace")).split("\n")
+        for line in lines:
+            conn.sendall(measured(line.encode()))
+
+
 # Exercise 02: greet visitors.
 
 
@@ -163,6 +196,12 @@ def takes_the_next_port():
 
 def takes_any_port():
     greet(listening(socket.create_server((address()[0], 0))))
+
+
+def says_goodbye(conn):
+    conn.shutdown(socket.SHUT_WR)
+    while conn.recv(1024):
+        pass
 
 
 def leaves_a_lock_behind():
@@ -250,6 +289,37 @@ def two_at_a_time():
         clients.put(server.accept()[0])
 
 
+def thirty_at_a_time():
+    server = listener()
+    with concurrent.futures.ThreadPoolExecutor(30) as pool:
+        while True:
+            pool.submit(count_words, server.accept()[0])
+
+
+def one_writer():
+    server, words = listener(), queue.Queue()
+
+    def read(conn):
+        with contextlib.suppress(OSError):
+            for word in conn.makefile("rb"):
+                words.put((conn, word))
+        words.put((conn, b""))
+
+    def write():
+        while True:
+            conn, word = words.get()
+            COUNTS[word] = count = COUNTS.get(word, 0) + 1
+            with contextlib.suppress(OSError):
+                if word:
+                    conn.sendall(b"%s %d\n" % (word[:-1], count))
+                else:
+                    conn.shutdown(socket.SHUT_RDWR)
+
+    in_thread(write)
+    while True:
+        in_thread(read, server.accept()[0])
+
+
 def first_client_only():
     server = listener()
     count_words(server.accept()[0])
@@ -324,6 +394,14 @@ def serve_lines(conn):
     conn.sendall(b"ready\n")
     for line in conn.makefile("rb"):
         if line == b"panic\n":
+            raise RuntimeError("a client wants it so")
+        conn.sendall(line[-2::-1] + b"\n")
+
+
+def panics_at_panicking(conn):
+    conn.sendall(b"ready\n")
+    for line in conn.makefile("rb"):
+        if line.startswith(b"panic"):
             raise RuntimeError("a client wants it so")
         conn.sendall(line[-2::-1] + b"\n")
 
@@ -627,6 +705,25 @@ def adds(wait, said="shutting down", flush=True):
     wait(threads)
 
 
+def adds_short_lines():
+    """As `asyncio.StreamReader`, whose limit is 64 KiB."""
+
+    async def serve(reader, writer):
+        try:
+            while line := await reader.readline():
+                writer.write(b"%d\n" % sum(map(int, line.split())))
+        except (OSError, ValueError):
+            pass
+        writer.close()
+
+    async def main():
+        server = await asyncio.start_server(serve, *address())
+        listening(server.sockets[0])
+        await server.serve_forever()
+
+    asyncio.run(main())
+
+
 def wait_for_all(threads):
     for thread in threads:
         thread.join()
@@ -698,6 +795,13 @@ def refused_when_all_has_come(conn, length):
 def refused_and_waited_for(conn, length):
     refused(conn, length)
     threading.Event().wait()
+
+
+def refused_until_it_leaves(conn, length):
+    refused(conn, length)
+    conn.shutdown(socket.SHUT_WR)
+    while conn.recv(4096):
+        pass
 
 
 def number(data, signed=False):
@@ -814,6 +918,11 @@ def finish(
 ):
     for number in signals:
         signal.signal(number, lambda *_: told())
+    finish_with(lambda conn: add_up(conn, is_idle))
+    leave()
+
+
+def finish_with(serve):
     server, threads = listener(), []
     server.settimeout(0.05)
     while not OVER.is_set():
@@ -821,11 +930,20 @@ def finish(
             conn, _ = server.accept()
         except TimeoutError:
             continue
-        threads.append(in_thread(add_up, conn, is_idle))
+        threads.append(in_thread(serve, conn))
     server.close()
     for thread in threads:
         thread.join()
-    leave()
+
+
+def keeps_the_socket():
+    kept = []
+
+    def serve(conn):
+        kept.append(conn.dup())
+        add_up(conn, is_between_sums)
+
+    finish_with(serve)
 
 
 def add_up(conn, is_idle):
@@ -842,6 +960,9 @@ def add_up(conn, is_idle):
             break
         *lines, rest = (rest + data).split(b"\n")
         for line in lines:
+            if line and not line.isdigit():
+                conn.close()
+                return
             if line:
                 total = (total or 0) + int(line)
             else:
@@ -1164,6 +1285,34 @@ PROGRAMS = {
     "gives-up-on-a-long-line": lambda: one_after_the_other(
         gives_up_on_a_long_line
     ),
+    "ends-at-a-lone-cr": lambda: one_after_the_other(ends_at_a_lone_cr),
+    "reads-until-a-newline-ends-it": lambda: one_after_the_other(
+        reads_until_a_newline_ends_it
+    ),
+    "decodes-each-read": lambda: one_after_the_other(decodes_each_read),
+    "surrogates": lambda: one_after_the_other(
+        lambda conn: as_text(
+            lambda line: line.decode(errors="surrogateescape"), conn
+        )
+    ),
+    "drops-the-mark": lambda: one_after_the_other(
+        lambda conn: as_text(
+            lambda line: line.decode("utf-8-sig", "replace"), conn
+        )
+    ),
+    "says-goodbye": lambda: greet(listener(), says_goodbye),
+    "thirty-at-a-time": thirty_at_a_time,
+    "one-writer": one_writer,
+    "panics-at-panicking": lambda: pool(
+        queue.Queue(CHAIRS), panics_at_panicking
+    ),
+    "adds-short-lines": adds_short_lines,
+    "three-seconds-of-grace": lambda: adds(lambda threads: time.sleep(3)),
+    "refuses-until-it-leaves": lambda: turn(refuse=refused_until_it_leaves),
+    "turns-the-mark-away": lambda: turn(
+        answer=lambda text: framed(text.decode("utf-8-sig")[::-1].encode())
+    ),
+    "keeps-the-socket": keeps_the_socket,
     "takes-the-next-port": takes_the_next_port,
     "takes-any-port": takes_any_port,
     "waits-behind-the-greeting": lambda: greet(
