@@ -35,6 +35,8 @@ const GOOD_CLIENTS: usize = 60;
 const MANY_LINES: usize = 1_000;
 /// A connection may end a moment before its program does.
 const MOMENT: Duration = Duration::from_millis(300);
+/// The same, where the end is looked for because the connection has ended.
+const LONG_MOMENT: Duration = Duration::from_secs(1);
 /// What a rude client says before it resets its connection.
 pub(crate) const HALF: &str = "half a li";
 /// What a complaint has in it, in most languages.
@@ -517,7 +519,7 @@ impl Check {
         good: impl Fn(&mut Self) -> Result,
         rude: impl Fn(&mut Self) -> Result,
     ) -> StepError {
-        let moment = self.lab.clone().with_timeout(MOMENT);
+        let moment = self.lab.clone().with_timeout(LONG_MOMENT);
         let Some(first) = self.program.take() else {
             return error;
         };
@@ -674,7 +676,7 @@ impl Check {
         };
         let closed = error.is(Symptom::Closed);
         if closed {
-            let moment = self.lab.clone().with_timeout(MOMENT);
+            let moment = self.lab.clone().with_timeout(LONG_MOMENT);
             let _ = moment.wait_until("its end", || program.status().is_some());
         }
         // The script's clients have gone by now, which may have ended the
