@@ -3,8 +3,6 @@
 //! Not asked, because a right answer is nobody's promise: what stands behind
 //! the last newline when a client sends no more.
 
-use std::net::Shutdown;
-
 use harness::{Fault, Peer, Program};
 
 use crate::check::{Check, HALF, Rude};
@@ -101,7 +99,7 @@ pub(crate) fn check(c: &mut Check) -> Result {
         .diagnose_if("cuts-characters", |error| {
             // Whole it is answered, on a connection of its own.
             let whole = || asks(&mut c.connect("other")?, &cut);
-            let _ = a.stream().shutdown(Shutdown::Both);
+            let _ = a.hang_up();
             let replaced = || {
                 let got = error.got().unwrap_or_default();
                 String::from_utf8_lossy(got).contains('\u{fffd}')

@@ -94,7 +94,7 @@ pub(crate) fn check(c: &mut Check) -> Result {
                 other.send(format!("{cut}\n"))?;
                 other.expect(format!("{cut} "))
             };
-            let _ = hang_up(&a);
+            let _ = a.hang_up();
             let replaced = || {
                 let got = error.got().unwrap_or_default();
                 String::from_utf8_lossy(got).contains('\u{fffd}')
