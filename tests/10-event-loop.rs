@@ -352,10 +352,15 @@ fn reads_before_anothers(path: &Path) -> Result<usize> {
     other.send("hello")?;
     server.resume();
     other.expect("hello")?;
-    let reads = strace::calls(&server.stderr()).into_iter();
-    let results = reads.filter_map(|call| call.result);
-    let before = results.take_while(|result| result != "5");
-    let count = before.filter(|result| result == "1024").count();
+    let mut count = 0;
+    lab.wait_until("the trace of the other's read", || {
+        let reads = strace::calls(&server.stderr()).into_iter();
+        let results = reads.filter_map(|call| call.result);
+        let mut results = results.skip_while(|result| result != "1024");
+        let flood = results.by_ref().take_while(|result| result != "5");
+        count = flood.filter(|result| result == "1024").count();
+        count > 0 && results.next().is_some()
+    })?;
     flooding.expect(flood)?;
     Ok(count)
 }
@@ -433,8 +438,15 @@ fn a_connection_is_the_system_calls_that_it_must_be() -> Result {
             at_rest()?;
             client.half_close()?;
             client.expect_end()?;
+            // In the trace, which comes a little later.
+            server.expect_error(" closed the connection after ")?;
+            server.expect_error("close(")?;
         }
-        at_rest()?;
+        lab.wait_until("the trace of the last wait", || {
+            strace::calls(&server.stderr()).last().is_some_and(|call| {
+                call.name.starts_with("epoll") && call.result.is_none()
+            })
+        })?;
         Ok(strace::counts(&server.stderr()))
     };
     let wanted = [
