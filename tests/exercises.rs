@@ -161,7 +161,8 @@ fn each_solution_passes_with_20_seeds() {
         .into_iter()
         .flat_map(|exercise| (1..=20).map(move |seed| (exercise.clone(), seed)))
         .collect();
-    side_by_side(2, &runs, |(exercise, seed)| {
+    // Some of them pause.
+    side_by_side(4, &runs, |(exercise, seed)| {
         let target = example(exercise.stem());
         let report = check(exercise, &target, options(*seed, PATIENT));
         let text = shown(exercise, &report);
@@ -318,7 +319,7 @@ fn each_diagnosis_has_a_heading_and_a_mistake() {
         assert_eq!(headings, mistakes, "{}", exercise.page());
         for id in &mistakes {
             let section = section(exercise.stem(), id).unwrap();
-            assert!(!section.markdown.is_empty(), "{id} says nothing");
+            assert!(section.hint().is_some(), "{id} has no hint");
         }
     }
 }
@@ -455,8 +456,8 @@ fn clients_that_use_up_the_descriptors_end_no_solution() -> Result {
         let many: Vec<_> = (0..10)
             .map(|_| lab.connect("many", addr))
             .collect::<Result<_>>()?;
-        let complaint = server.error_line()?;
-        assert!(complaint.starts_with("cannot "), "{stem}: {complaint}");
+        // Others may be about the first client, which has left.
+        while !server.error_line()?.starts_with("cannot ") {}
         harness::proc::leave_descriptors(server.id(), 9).unwrap();
         drop(many);
         lab.wait_until("serve a client again", || {
@@ -1286,8 +1287,9 @@ fn without_a_terminal_there_is_no_colour() {
 
 #[test]
 fn help_says_what_each_command_does() {
-    let commands =
-        ["check", "watch", "demo", "reset", "report", "grade", "book"];
+    let commands = [
+        "check", "watch", "hint", "demo", "reset", "report", "grade", "book",
+    ];
     for command in commands {
         course()
             .arg("--help")
@@ -1354,6 +1356,22 @@ fn a_command_in_quotation_marks_is_noticed() {
         .assert()
         .code(1)
         .stderr(contains("without quotation marks"));
+}
+
+#[test]
+fn a_hint_says_where_to_look_and_not_what_is_wrong() {
+    let hint = |example: &str| {
+        let mut course = course();
+        course.args(["hint", "5", "--"]).arg(path(example)).assert()
+    };
+    let says = |part: &str| contains(part.to_owned());
+    hint("mistake-05-udp-whole-buffer").code(1).stdout(
+        says("FAILED  a datagram is answered")
+            .and(says("Each use of the buffer after the receiving call."))
+            .and(says("Which part").not())
+            .and(says("whole buffer").not()),
+    );
+    hint("05-udp").success().stdout(says("05-udp passes."));
 }
 
 #[test]

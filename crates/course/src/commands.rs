@@ -28,6 +28,8 @@ const INTERRUPTED: i32 = 130;
 const WHICH: &str = "which exercise? Give its number, such as 3";
 /// The exit code of a check that says nothing about the program.
 const NOT_CHECKED: u8 = 3;
+/// How wide text is, in columns.
+const WIDTH: usize = 78;
 /// What the table of a class shows of a name, in columns.
 const WIDEST_NAME: usize = 24;
 
@@ -167,6 +169,39 @@ pub fn reset(name: &str) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What a check says, but for what it means: where to look, in one sentence.
+pub fn hint(
+    name: &str,
+    command: Vec<OsString>,
+    options: Options,
+) -> Result<ExitCode> {
+    stop_on_ctrl_c(INTERRUPTED)?;
+    let exercise = course::find(name)?;
+    let build = match target_of(command) {
+        Some(target) => {
+            Build::Checked(course::check(&exercise, &target, options).into())
+        }
+        None => build_then_check(&exercise, options, stderr().is_terminal()),
+    };
+    let diagnosis = match &build {
+        Build::Checked(report) => report.diagnosis.as_ref(),
+        Build::Failed(_) => return Ok(report_on(&exercise, &build)),
+    };
+    let Some(diagnosis) = diagnosis else {
+        println!("{} passes.", exercise.stem());
+        return Ok(ExitCode::SUCCESS);
+    };
+    let section = diagnosis.section.as_ref();
+    let hint = section
+        .and_then(|(stem, id)| course::section(stem, id)?.hint())
+        .unwrap_or("Compare what happened with the task.".to_owned());
+    let number = exercise.number().unwrap_or_default();
+    println!("FAILED  {}\n", diagnosis.step);
+    println!("{}\n", textwrap::fill(&hint, WIDTH));
+    println!("What happened: cargo course check {number}");
+    Ok(ExitCode::FAILURE)
 }
 
 fn target_of(command: Vec<OsString>) -> Option<Target> {

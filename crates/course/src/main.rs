@@ -55,6 +55,13 @@ fn cli() -> Command {
             .arg(exercise(NAMED).required(true))
             .args([seed(), timeout(), program()]),
             command(
+                "hint",
+                "Say where to look, in one sentence, and not what is wrong",
+                "",
+            )
+            .arg(exercise(NAMED).required(true))
+            .args([seed(), timeout(), program()]),
+            command(
                 "demo",
                 "Show a typical mistake and its diagnosis; without an id, \
                  list them",
@@ -330,6 +337,11 @@ fn run(command: &str, typed: &Typed) -> anyhow::Result<ExitCode> {
             typed.get("at"),
             typed.all("program"),
             typed.get::<String>("mistake").as_deref(),
+            typed.options(),
+        ),
+        "hint" => commands::hint(
+            &typed.always::<String>("exercise"),
+            typed.all("program"),
             typed.options(),
         ),
         "watch" => commands::watch(

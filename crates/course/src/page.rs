@@ -22,6 +22,16 @@ impl Section {
     pub fn text(&self) -> String {
         plain(&self.markdown)
     }
+
+    /// The first sentence of its last part, *Where to look*: less than half of
+    /// the way.
+    pub fn hint(&self) -> Option<String> {
+        let (_, look) = self.markdown.split_once("**Where to look.**")?;
+        let look = plain(look.split("\n\n").next()?).replace('\n', " ");
+        let ends = |end: &str| look.find(end).map(|at| at + 1);
+        let end = [ends(". "), ends("? ")].into_iter().flatten().min();
+        Some(look[..end.unwrap_or(look.len())].trim().to_owned())
+    }
 }
 
 /// The page's file, from the root of the repository.
@@ -163,6 +173,20 @@ mod tests {
             "One link and two.\n\n- first goes on\n- second\n\n    \
              let x = [1](2);\n"
         );
+    }
+
+    #[test]
+    fn a_hint_is_one_sentence() {
+        let hint = |text: &str| {
+            let markdown = format!("Seen.\n\n**Where to look.** {text}");
+            let title = String::new();
+            Section { title, markdown }.hint().unwrap()
+        };
+        assert_eq!(
+            hint("The call of\n`read`: is it\none? Is it"),
+            "The call of `read`: is it one?"
+        );
+        assert_eq!(hint("1.5 of them."), "1.5 of them.");
     }
 
     #[test]
