@@ -425,7 +425,7 @@ impl Check {
     /// system tells.
     pub(crate) fn wait_until_read(&self, client: &Peer) -> Result {
         let (local, addr) = (client.local_addr()?, self.addr);
-        Ok(self.lab.wait_until("the program to read it", || {
+        Ok(self.lab.wait_until("see the program read it", || {
             proc::queues(addr, local).is_none_or(|[unread, ..]| unread == 0)
         })?)
     }

@@ -19,7 +19,7 @@ const DOTS: &str = "...";
 const LINES: usize = 40;
 /// How many lines the timeline has at least, and how many of them are its
 /// beginning.
-const FEWEST: usize = 8;
+const FEWEST: usize = 10;
 const FIRST: usize = 2;
 /// So many events that are alike stand one by one.
 const MOST_ALIKE: usize = 2;
@@ -206,22 +206,35 @@ fn failed(
     report: &Report,
     diagnosis: &Diagnosis,
 ) {
-    let _ = writeln!(out);
-    wrapped(out, &sentence(diagnosis), "  ");
+    let mut said = String::new();
+    wrapped(&mut said, &sentence(diagnosis), "  ");
+    let mut complained = String::new();
     let exited = matches!(diagnosis.fault, Fault::Exited { .. });
-    complaint(out, &diagnosis.complaint, exited);
+    complaint(&mut complained, &diagnosis.complaint, exited);
     let mut end = String::new();
     footer(&mut end, exercise, report, diagnosis);
     // Once more, because a small screen shows the end only.
     let _ = writeln!(end);
     failed_step(&mut end, report);
-    wrapped(&mut end, &sentence(diagnosis), "  ");
+    end.push_str(&said);
     let count = |text: &str| text.lines().count();
-    let mut meaning = String::new();
     let page = diagnosis.section.as_ref();
-    match page.map(|(stem, id)| (id, section(stem, id))) {
+    let page = page.map(|(stem, id)| (id, section(stem, id)));
+    let mut shortest = String::new();
+    if let Some((_, Some(section))) = &page {
+        explain(&mut shortest, section, 0);
+    }
+    // Two lines stand above the timeline.
+    let others = count(out) + 1 + count(&complained) + 2 + count(&end);
+    if others + count(&said) + FEWEST + count(&shortest) <= LINES {
+        *out += &format!("\n{said}{complained}");
+    } else if !complained.is_empty() {
+        *out += &format!("\n{complained}");
+    }
+    let mut meaning = String::new();
+    match page {
         Some((_, Some(section))) => {
-            // Two lines stand above each heading, with it.
+            // And two above the section's paragraphs.
             let others = count(out) + 2 + FEWEST + 2 + count(&end);
             explain(&mut meaning, &section, LINES.saturating_sub(others));
         }
@@ -490,7 +503,9 @@ fn folded(events: &[&Event], diagnosis: &Diagnosis) -> Vec<Line> {
             rest = &rest[2 * answered.len()..];
             continue;
         }
-        let alike = more.iter().take_while(|e| is_alike(first, e)).count() + 1;
+        let alike =
+            |e: &&&Event| is_alike(first, e) && failed(e) == failed(first);
+        let alike = more.iter().take_while(alike).count() + 1;
         let what = match (&first.what, alike) {
             (What::Connected { .. }, 2..) => {
                 let same = rest[..alike].iter().all(|e| e.who == first.who);

@@ -167,7 +167,7 @@ fn adds_in_pieces(c: &mut Check, client: &mut Adder) -> Result {
 
 fn wait_until_read(c: &Check, client: &Peer) -> Result {
     let (local, addr) = (client.local_addr()?, c.addr());
-    Ok(c.lab().wait_until("the program to read it", || {
+    Ok(c.lab().wait_until("see the program read it", || {
         // Behind the acknowledgement there is nothing on its way any more.
         proc::queues(addr, local)
             .is_none_or(|[unread, _, _, unsent]| unread + unsent == 0)
