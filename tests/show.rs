@@ -263,6 +263,46 @@ fn without_strace_the_figure_says_so_and_has_what_the_checker_saw() {
     assert!(!page.contains("src=") && !page.contains("href="), "{page}");
 }
 
+#[cfg(feature = "packets")]
+#[test]
+#[ignore = "needs root, strace and tcpdump"]
+fn as_root_a_figure_has_packets_and_states_too() {
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let program = assert_cmd::cargo::cargo_bin("course");
+    let mut command = match nix::unistd::geteuid().is_root() {
+        true => assert_cmd::Command::new(program),
+        false => {
+            let mut sudo = assert_cmd::Command::new("sudo");
+            sudo.args(["-n", "env"]);
+            sudo.args(std::env::vars().map(|(k, v)| format!("{k}={v}")));
+            sudo.arg(program);
+            sudo
+        }
+    };
+    let output = command
+        .args(["show", "3", "--mistake", "one-at-a-time", "--seed", "1"])
+        .args(["--timeout", "4"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let (_, file) = said.split_once("The figure is in ").unwrap();
+    let page = fs::read_to_string(file.trim().trim_end_matches('.')).unwrap();
+    let mut rest = page.as_str();
+    for words in [
+        "the packets by tcpdump",
+        "d: connects",
+        "SYN, ACK, seq 0, ack 1, to d",
+        "ESTABLISHED, d's end",
+        "d: sends",
+        "PSH, ACK, 13 bytes, seq 1, ack 1, from d",
+        "a: hangs up",
+        "FIN-WAIT-1, a's end",
+    ] {
+        let (_, behind) = rest.split_once(words).expect(words);
+        rest = behind;
+    }
+}
+
 /// What each thread of the program called, and what each client did. When a
 /// call returned, and in how many pieces something came, is left out.
 fn told(figure: &str) -> BTreeMap<String, Vec<String>> {

@@ -239,6 +239,14 @@ pub fn show(
     options: Options,
 ) -> Result<ExitCode> {
     stop_on_ctrl_c(INTERRUPTED)?;
+    if let Some(status) = course::in_own_namespaces()? {
+        let is_good = status.success();
+        return Ok(if is_good {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        });
+    }
     let exercise = course::find(name)?;
     let target = match (mistake, at.map(Target::At).or(target_of(command))) {
         (Some(id), _) => {

@@ -12,6 +12,7 @@ use harness::trace::strace::{self, Trace};
 
 use crate::acts::{Act, acts};
 use crate::recorder::{Entry, FILES, Failed, Log, Recorder, Rest, Thread};
+use crate::wire::{self, Wire};
 use crate::words;
 
 /// So many events of one thread an act shows.
@@ -38,6 +39,7 @@ pub(crate) fn flow(
     summary: String,
     failure: Option<(&str, &str)>,
     why_not: Option<&str>,
+    wire: Wire,
 ) -> anyhow::Result<Flow> {
     let traces = match &recorder.folder {
         Some(folder) => {
@@ -48,6 +50,7 @@ pub(crate) fn flow(
     let log = recorder.lock();
     let acts = acts(&log.entries, failure);
     let mut painter = Painter::new(&log, traces, &acts);
+    painter.wire = wire;
     let mut steps: Vec<_> =
         acts.iter().flat_map(|act| painter.steps(act)).collect();
     if let (Some(why), Some(first)) = (why_not, steps.first_mut()) {
@@ -94,6 +97,7 @@ struct Painter {
     chapter: String,
     /// The acts behind the failure have begun.
     is_over: bool,
+    wire: Wire,
 }
 
 impl Painter {
@@ -136,6 +140,7 @@ impl Painter {
             explained: BTreeSet::new(),
             chapter: String::new(),
             is_over: false,
+            wire: Wire::default(),
         };
         painter.find_starts(&begins, traces, &log.processes);
         let ports = Ports {
@@ -343,7 +348,11 @@ impl Painter {
             return Vec::new();
         }
         let snapshot = self.snapshot(act);
-        let events = merge(causes, Vec::new(), &snapshot).unwrap_or_default();
+        let effects = self.wire.between(act.from, act.rest.at, &ports);
+        let clients: Vec<_> = self.clients.values().collect();
+        causes.extend(wire::beginnings(act.from, &clients));
+        let mut events = merge(causes, effects, &snapshot).unwrap_or_default();
+        events.retain(|event| !wire::is_silent(event, &snapshot));
         let mut text = Vec::new();
         if act.chapter != self.chapter {
             self.chapter.clone_from(&act.chapter);
@@ -655,13 +664,21 @@ fn happens(who: &str, what: &str) -> Event {
     }
 }
 
+/// What the checker does or sees; a client sends something by it.
 fn cause(at: u64, event: Event) -> Cause {
+    let client = event.who().unwrap_or_default().to_owned();
+    let what = match &event {
+        Event::Happens { what, .. } => what.as_str(),
+        _ => "",
+    };
+    let sends = ["connects", "sends", "hangs up", "closes", "resets"];
+    let sends = sends.iter().any(|act| what.starts_with(act));
     Cause {
         at,
         ended: at,
         side: Side::Client,
-        client: String::new(),
-        sends: false,
+        client,
+        sends,
         event,
     }
 }

@@ -18,6 +18,7 @@ mod report;
 mod scripts;
 mod seen;
 mod show;
+mod wire;
 mod words;
 
 pub use check::{Options, Origin, Report, Skipped, Target, check};
@@ -32,3 +33,4 @@ pub use page::{Section, section};
 pub use report::Results;
 pub use seen::{Seen, appetizers, see};
 pub use show::{show, state, summary};
+pub use wire::in_own_namespaces;

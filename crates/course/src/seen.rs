@@ -13,6 +13,7 @@ use crate::check::{Options, Report, Target, check_in};
 use crate::figure;
 use crate::mistake::write_mistakes;
 use crate::recorder::{Recorder, why_no_calls};
+use crate::wire::Recording;
 use crate::{Exercise, find, page, section, show};
 
 const PLAYER: &str = include_str!("../../../docs/assets/player.js");
@@ -66,6 +67,7 @@ pub fn see(
         },
         target => target.clone(),
     };
+    let recording = Recording::start()?;
     let lab = recorder.watch(Lab::new());
     let mut report = check_in(lab, exercise, &seen, options);
     report.target = target.clone();
@@ -75,9 +77,14 @@ pub fn see(
         }
         None => format!("{} passes", exercise.stem()),
     };
-    let summary = "The last acts of the check: the checker's clients on the \
-                   left, the program on the right. Packets and changes of \
-                   state between the tables are not recorded.";
+    let wire = recording.map(|recording| recording.wire()).transpose()?;
+    let mut summary = "The last acts of the check: the checker's clients on \
+                       the left, the program on the right."
+        .to_owned();
+    if wire.is_none() {
+        summary += " Packets and changes of state between the tables are not \
+                    recorded.";
+    }
     let name = format!("exercise-{}", exercise.stem());
     let failure = report.diagnosis.as_ref();
     let failure = failure.map(|d| (d.who.as_str(), d.wanted.as_str()));
@@ -85,9 +92,10 @@ pub fn see(
         &recorder,
         &name,
         title,
-        summary.to_owned(),
+        summary,
         failure,
         none,
+        wire.unwrap_or_default(),
     )?;
     let figure = html::figure(&flow);
     let book = html::figure(&recorder.with_usual_addresses(flow));

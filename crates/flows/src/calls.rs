@@ -8,7 +8,10 @@ use crate::merge::{Cause, Ports};
 use crate::{Event, Phase, Side};
 
 /// The calls that make the kernel send something, or change a state.
-const SENDS: [&str; 5] = ["connect", "listen", "sendto", "shutdown", "close"];
+const SENDS: [&str; 9] = [
+    "connect", "listen", "sendto", "shutdown", "close", "write", "writev",
+    "sendmsg", "sendmmsg",
+];
 
 /// How much of a program's traces was told.
 pub struct Calls {

@@ -193,9 +193,10 @@ fn fact(flow: &Flow, event: &Event) -> (&'static str, String) {
     (key, escape(&words))
 }
 
-/// A name with its article, unless it has a number.
+/// A name with its article, unless it has a number, or is a letter.
 fn the(client: &str) -> String {
-    match client.ends_with(|c: char| c.is_ascii_digit()) {
+    let is_name = client.ends_with(|c: char| c.is_ascii_digit());
+    match is_name || client.len() == 1 {
         true => client.to_owned(),
         false => format!("the {client}"),
     }

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
-#[cfg(feature = "record")]
+#[cfg(feature = "capture")]
 use harness::trace::{Change, Packet};
 
 use crate::{Event, Seen, Side, Snapshot};
@@ -48,7 +48,7 @@ pub struct Ports<'a> {
     pub clients: &'a BTreeMap<u16, String>,
 }
 
-#[cfg(feature = "record")]
+#[cfg(feature = "capture")]
 impl Ports<'_> {
     fn client(&self, [from, to]: [u16; 2]) -> Option<(Side, String)> {
         let client = |port| self.clients.get(port).cloned();
@@ -298,7 +298,7 @@ fn find_time_waits(changes: &mut [Effect], snapshot: &Snapshot) {
     }
 }
 
-#[cfg(all(test, feature = "record"))]
+#[cfg(all(test, feature = "capture"))]
 mod tests {
     use super::*;
     use crate::Phase;

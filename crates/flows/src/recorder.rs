@@ -110,7 +110,7 @@ pub fn record(scenario: &Scenario, recording: &mut Recording) -> Result<()> {
     let mut recorder = Recorder {
         scenario,
         capture: Capture::start(&lab, folder.path())?,
-        states: States::start(&lab, &tracefs, SERVER_PORT)?,
+        states: States::start(&lab, &tracefs, Some(SERVER_PORT))?,
         lab,
         folder,
         processes: Vec::new(),

@@ -12,8 +12,8 @@ use crate::{Lab, Result};
 
 const SECOND: u64 = 1_000_000_000;
 
-/// An instance of tracefs, which writes down each change of state of a socket
-/// that has `port` at one of its ends. Removed on drop.
+/// An instance of tracefs, which writes down each change of state of a socket.
+/// Removed on drop.
 pub struct States {
     lab: Lab,
     instance: PathBuf,
@@ -41,13 +41,14 @@ pub struct Change {
 }
 
 impl States {
-    /// Mounts tracefs on `dir`, in a mount namespace of our own, and begins.
+    /// Mounts tracefs on `dir`, in a mount namespace of our own, and begins:
+    /// with the sockets that have `port` at one of their ends, or with all.
     /// The kernel tells of the sockets of all namespaces, so that one process
     /// at a time does this: blocks until others have ended.
     ///
     /// # Errors
     /// Without root, or in a kernel without tracefs.
-    pub fn start(lab: &Lab, dir: &Path, port: u16) -> Result<Self> {
+    pub fn start(lab: &Lab, dir: &Path, port: Option<u16>) -> Result<Self> {
         let begin = || -> io::Result<(PathBuf, File)> {
             let mount = Command::new("mount")
                 .args(["-t", "tracefs", "tracefs"])
@@ -64,9 +65,11 @@ impl States {
             let _ = fs::remove_dir(&instance);
             fs::create_dir(&instance)?;
             let event = instance.join("events/sock/inet_sock_set_state");
-            let filter = format!("sport == {port} || dport == {port}");
             fs::write(instance.join("trace_clock"), "tai")?;
-            fs::write(event.join("filter"), filter)?;
+            if let Some(port) = port {
+                let filter = format!("sport == {port} || dport == {port}");
+                fs::write(event.join("filter"), filter)?;
+            }
             fs::write(event.join("enable"), "1")?;
             Ok((instance, readme))
         };
