@@ -682,6 +682,7 @@ const NEAR_MISSES: &[(&str, &str, &str)] = &[
     ("10", "one-sum-for-all", ""),
     ("10", "loses-half-a-line", "one-read-one-line"),
     ("10", "sends-once", "loses-unsent"),
+    ("10", "repeats-a-part", ""),
     ("10", "sends-all", "waits-for-a-non-reader"),
     ("10", "throws-out-who-does-not-read", ""),
     ("10", "reads-once-an-edge", "waits-for-new-bytes"),

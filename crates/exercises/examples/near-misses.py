@@ -1023,6 +1023,15 @@ class SendsOnce(Adder):
         self.unsent = b""
 
 
+class RepeatsAPart(Adder):
+    """A part of it has gone out when it says that it would block."""
+
+    def write(self):
+        with contextlib.suppress(BlockingIOError):
+            self.conn.sendall(self.unsent)
+            self.unsent = b""
+
+
 class SendsAll(Adder):
     def write(self):
         self.conn.setblocking(True)
@@ -1419,6 +1428,7 @@ PROGRAMS = {
     "one-sum-for-all": lambda: add_for_all(OneSumForAll),
     "loses-half-a-line": lambda: add_for_all(LosesHalfALine),
     "sends-once": lambda: add_for_all(SendsOnce),
+    "repeats-a-part": lambda: add_for_all(RepeatsAPart),
     "sends-all": lambda: add_for_all(SendsAll),
     "throws-out-who-does-not-read": lambda: add_for_all(ThrowsOut),
     "reads-once-an-edge": lambda: add_for_all(ReadsOnceAnEdge),

@@ -7,6 +7,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Instant;
 
 use harness::{Fault, Lab, Peer, proc};
 
@@ -34,8 +35,12 @@ const AGAIN: usize = 20;
 const LARGE: i64 = 1_000_000_000_000_000;
 const LINES: usize = 20_000;
 /// How many bytes a client sends that never reads: more than all kernels keep.
+/// And how many of them a program may read: more than they keep of the answers.
 const UNREAD: usize = 12 << 20;
+const READ: usize = 3 << 20;
 const LOOKS: usize = 3;
+/// How long the kernels' buffers may take until they are full, in timeouts.
+const MANY_TIMEOUTS: u32 = 10;
 
 const ONE_READ: &str = "one-read-one-line";
 
@@ -215,7 +220,9 @@ fn serves_many(c: &mut Check, allowed: usize) -> Result {
     let many = threads(c).unwrap_or_default();
     let more = many.saturating_sub(few);
     c.note(format!("{few} threads for {FEW} clients, {many} for all"));
-    served.diagnose_if("thread-per-client", |_| more > crowd.len() / 2)?;
+    served.diagnose_if("thread-per-client", |_| {
+        few > 0 && more > crowd.len() / 2
+    })?;
     if more > MORE_THREADS {
         let wanted = format!("have at most {} threads", few + MORE_THREADS);
         let fault = Fault::Unexpected(format!("{many} threads"));
@@ -284,12 +291,30 @@ impl Numbers {
                     && rest.lines().next() == Some(&brought.borrow())
             })
             .diagnose_if_cured("loses-unsent", |error| {
-                // Behind a gap come sums to which what is lost belongs.
-                let mut line = || client.line().unwrap_or_default();
+                let got = error.got().unwrap_or_default();
                 *brought.borrow() == self.last
-                    || error.is(Wrong)
-                        && (0..3).any(|_| self.sums.contains(&line()))
+                    || error.is(Wrong) && self.have_a_gap(got, client)
             })
+    }
+
+    /// True if behind the right answers come sums to which others belong that
+    /// have not come. (An answer that comes twice is none of them.)
+    fn have_a_gap(&self, got: &[u8], client: &mut Peer) -> bool {
+        let pairs = got.iter().zip(self.answers.as_bytes());
+        let right = pairs.take_while(|(a, b)| a == b).count();
+        let start = self.answers[..right].rfind('\n').map_or(0, |at| at + 1);
+        let next = self.answers[start..].lines().next().unwrap_or_default();
+        let text = String::from_utf8_lossy(&got[start..]).into_owned();
+        let mut lines = text.split_inclusive('\n').map(str::trim_end);
+        let wrong = lines.next().unwrap_or_default();
+        let behind = match lines.next() {
+            Some(line) if text.matches('\n').count() > 1 => line.to_owned(),
+            _ => client.line().unwrap_or_default(),
+        };
+        // All sums have as many digits.
+        !wrong.ends_with(next)
+            && self.sums.contains(&behind)
+            && behind.as_str() > next
     }
 }
 
@@ -307,15 +332,14 @@ fn reads_late(c: &mut Check, a: &mut Adder) -> Result {
     c.note("it has answers now that it does not take");
     let local = late.local_addr()?;
     let mut late = Some(late);
-    stands_still(c, local, || {
-        let next = a.sum + 1;
-        a.adds(1)
-            .diagnose_if_cured("waits-for-a-non-reader", |error| {
-                let wait = |peer: &mut Peer| peer.expect(format!("{next}\n"));
-                let leave =
-                    |_: &mut Peer| late.take().map(Peer::close).is_some();
-                error.is(TimedOut) && c.is_cured(&mut a.peer, wait, leave)
-            })
+    stands_still(c, local, |_| {
+        let trips = (0..AGAIN).try_for_each(|_| a.adds(1));
+        let answer = format!("{}\n", a.sum);
+        trips.diagnose_if_cured("waits-for-a-non-reader", |error| {
+            let wait = |peer: &mut Peer| peer.expect(&answer);
+            let leave = |_: &mut Peer| late.take().map(Peer::close).is_some();
+            error.is(TimedOut) && c.is_cured(&mut a.peer, wait, leave)
+        })
     })?;
     let Some(mut late) = late else {
         return Ok(());
@@ -327,20 +351,27 @@ fn reads_late(c: &mut Check, a: &mut Adder) -> Result {
 }
 
 /// Waits until nothing moves any more on the connection of the client at
-/// `local`, where the system tells. `round_trip`, of another client, is the
-/// clock.
+/// `local`, where the system tells. `round_trips`, of another client, are the
+/// clock: they get what waits on the connection.
 fn stands_still(
     c: &Check,
     local: SocketAddr,
-    mut round_trip: impl FnMut() -> Result,
+    mut round_trips: impl FnMut(Option<[usize; 4]>) -> Result,
 ) -> Result {
     let mut before = None;
     let mut same = 0;
+    let began = Instant::now();
     while same < LOOKS {
-        (0..AGAIN).try_for_each(|_| round_trip())?;
+        let timeout = MANY_TIMEOUTS * c.lab().timeout();
+        if began.elapsed() > timeout {
+            let fault = Fault::Unexpected(format!("more for {timeout:?}"));
+            let wanted = "come to an end with a client that does not read";
+            return Err(c.error("program", wanted, fault));
+        }
         let now = proc::queues(c.addr(), local);
         same = if now == before { same + 1 } else { 0 };
         before = now;
+        round_trips(now)?;
     }
     Ok(())
 }
@@ -350,15 +381,17 @@ fn never_reads(c: &mut Check, a: &mut Adder) -> Result {
     let never = c.connect_small("never")?;
     let flood = Flood::new(c, &never, UNREAD, false)?;
     let local = never.local_addr()?;
-    stands_still(c, local, || {
-        let taken = flood.sent.load(SeqCst);
-        if taken < UNREAD {
-            return a.adds(1);
+    stands_still(c, local, |waits| {
+        let sent = flood.sent.load(SeqCst);
+        let read = waits
+            .map(|[unread, _, _, unsent]| sent.saturating_sub(unread + unsent));
+        if sent < UNREAD && read.is_none_or(|read| read < READ) {
+            return (0..AGAIN).try_for_each(|_| a.adds(1));
         }
         let wanted = "be read from no more";
         let fault = Fault::Unexpected(format!(
             "{} MiB are taken, and none of the answers was read",
-            UNREAD >> 20
+            read.unwrap_or(sent) >> 20
         ));
         let error = c.error("never", wanted, fault);
         Err(error.certainly("keeps-everything"))
