@@ -724,6 +724,12 @@ def adds_short_lines():
     asyncio.run(main())
 
 
+def three_seconds_of_grace(threads):
+    end = time.monotonic() + 3
+    for thread in threads:
+        thread.join(max(0, end - time.monotonic()))
+
+
 def wait_for_all(threads):
     for thread in threads:
         thread.join()
@@ -1316,7 +1322,7 @@ PROGRAMS = {
         queue.Queue(CHAIRS), panics_at_panicking
     ),
     "adds-short-lines": adds_short_lines,
-    "three-seconds-of-grace": lambda: adds(lambda threads: time.sleep(3)),
+    "three-seconds-of-grace": lambda: adds(three_seconds_of_grace),
     "refuses-until-it-leaves": lambda: turn(refuse=refused_until_it_leaves),
     "turns-the-mark-away": lambda: turn(
         answer=lambda text: framed(text.decode("utf-8-sig")[::-1].encode())

@@ -2,6 +2,7 @@
 
 use std::ops::RangeInclusive;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use harness::{Fault, Peer, quote};
 use socket2::SockRef;
@@ -21,6 +22,8 @@ const FEW: usize = 5;
 /// How often something is tried that a lucky moment may hide.
 const AGAIN: usize = 20;
 const LOOKS: usize = 4;
+/// How long a program may take to take in all that it was sent.
+const MOMENT: Duration = Duration::from_millis(300);
 /// Who sends the same word at the same time, how often each of them, and with
 /// how many words: a count is lost only now and then.
 const CROWD: RangeInclusive<char> = 'g'..='v';
@@ -269,7 +272,9 @@ fn takes_its_answers_late(c: &mut Check) -> Result {
     let sending = slow.send_in_background(many, 64 << 10);
     slow.wait_until_stalled()?;
     // Who takes all words in first has more answers than the kernel keeps.
-    let all_sent = sending.is_finished();
+    let moment = c.lab().clone().with_timeout(MOMENT);
+    let sent = moment.wait_until("take all", || sending.is_finished());
+    let all_sent = sent.is_ok();
     if all_sent {
         slow.half_close()?;
         c.pause_for_an_end();
