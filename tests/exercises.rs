@@ -1611,8 +1611,10 @@ fn each_page_shows_a_recorded_session() -> Result {
                 idle.expect_end()?;
                 a.send("1\n\n")?;
                 a.expect("21\n")?;
-                a.expect_end()?;
+                // The end of a program is noted when it is, that of a stream
+                // when it is read.
                 program.expect_exit(0)?;
+                a.expect_end()?;
             }
             "10-event-loop" => {
                 let mut a = lab.connect("a", addr)?;
