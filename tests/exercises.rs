@@ -661,6 +661,7 @@ const NEAR_MISSES: &[(&str, &str, &str)] = &[
     ("7", "refuses-when-all-has-come", "hangs"),
     ("7", "refuses-and-stays", "hangs"),
     ("7", "refuses-until-it-leaves", "hangs"),
+    ("7", "text-or-death", "dies-with-client"),
     ("7", "turns-the-mark-away", ""),
     ("8", "splits-at-the-first-colon", "ipv4-only"),
     ("8", "takes-the-brackets-along", "ipv4-only"),

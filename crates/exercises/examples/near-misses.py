@@ -786,7 +786,7 @@ def framed(text):
 
 
 def reply(text):
-    return framed(text.decode()[::-1].encode())
+    return framed(text.decode(errors="replace")[::-1].encode())
 
 
 def refused(conn, length):
@@ -1323,6 +1323,9 @@ PROGRAMS = {
     ),
     "adds-short-lines": adds_short_lines,
     "three-seconds-of-grace": lambda: adds(three_seconds_of_grace),
+    "text-or-death": lambda: turn(
+        answer=lambda text: framed(text.decode()[::-1].encode())
+    ),
     "refuses-until-it-leaves": lambda: turn(refuse=refused_until_it_leaves),
     "turns-the-mark-away": lambda: turn(
         answer=lambda text: framed(text.decode("utf-8-sig")[::-1].encode())
