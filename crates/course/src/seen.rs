@@ -206,7 +206,7 @@ const APPETIZERS: [(&str, &str); 9] = [
     ("06-socketserver", "one-request-only"),
     ("07-framing", "drops-what-came-with-it"),
     ("08-dual-stack", "ipv6-only"),
-    ("09-shutdown", "notices-at-next-client"),
+    ("09-shutdown", "waits-for-the-idle"),
 ];
 
 /// The figures of the exercises' pages, recorded now: their files, and their
