@@ -327,7 +327,10 @@ impl Painter {
                         said.for_each(|said| said.at = cause.at);
                     }
                     Event::Call {
-                        who, call, phase, ..
+                        who,
+                        call,
+                        result,
+                        phase,
                     } => {
                         if *phase == Phase::Returns && !cause.sends {
                             cause.at = cause.at.max(woken);
@@ -336,7 +339,8 @@ impl Painter {
                         let last = order.entry(who.clone()).or_insert(0);
                         cause.at = cause.at.max(*last);
                         *last = cause.at;
-                        let key = (who.clone(), call.clone());
+                        // A descriptor may be another client's by the end.
+                        let key = (who.clone(), call.clone(), result.clone());
                         whom.insert(key, cause.client.clone());
                     }
                     Event::Packet { .. } | Event::State { .. } => {}
@@ -378,10 +382,10 @@ impl Painter {
             else {
                 continue;
             };
-            if self.explained.insert(words::name(call).to_owned()) {
-                text.push(words::does(call));
+            if self.explained.insert(words::kind(call).to_owned()) {
+                text.push(words::does(call, self.is_udp));
             }
-            let client = whom.get(&(who.clone(), call.clone()));
+            let client = whom.get(&(who.clone(), call.clone(), result.clone()));
             let client = client.map_or("", String::as_str);
             let states = self.states(&act.rest);
             text.push(words::means(call, result, *phase, client, &states));

@@ -73,7 +73,7 @@ pub fn see(
     report.target = target.clone();
     let title = match &report.diagnosis {
         Some(diagnosis) => {
-            format!("Failed: {}", diagnosis.step.replace('`', ""))
+            format!("Wanted, and not seen: {}", diagnosis.step.replace('`', ""))
         }
         None => format!("{} passes", exercise.stem()),
     };

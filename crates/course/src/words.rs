@@ -87,6 +87,9 @@ pub(crate) const CONNECTED: &str = "For UDP, ESTABLISHED says only that this \
      socket is connected: it sends to one address, and takes datagrams from \
      there only. There was no handshake, and the other end does not know of it.";
 
+/// How a call begins that reads the standard input.
+const TYPED: &str = "read(0";
+
 /// What a negative result says, and 0 bytes.
 const ERRORS: [(&str, &str); 8] = [
     ("EAGAIN", "there is nothing to do now"),
@@ -107,6 +110,15 @@ pub(crate) fn name(call: &str) -> &str {
     call.split('(').next().unwrap_or_default()
 }
 
+/// The call's name, and whether it reads what somebody types.
+pub(crate) fn kind(call: &str) -> &str {
+    if call.starts_with(TYPED) {
+        TYPED
+    } else {
+        name(call)
+    }
+}
+
 fn words(call: &str) -> Option<&'static Words> {
     CALLS.iter().find(|words| words.names.contains(&name(call)))
 }
@@ -120,8 +132,12 @@ fn filled(text: &str, call: &str, whom: &str) -> String {
 }
 
 /// What a call does; nothing if its name says it all.
-pub(crate) fn does(call: &str) -> String {
-    words(call).map_or_else(String::new, |w| filled(w.does, call, ""))
+pub(crate) fn does(call: &str, is_udp: bool) -> String {
+    match (kind(call), words(call)) {
+        (TYPED, _) => "read takes what has come on its standard input.".into(),
+        ("close", _) if is_udp => "close gives a descriptor back.".into(),
+        (_, words) => words.map_or("".into(), |w| filled(w.does, call, "")),
+    }
 }
 
 /// What a call waits for, which threads may make for several clients.
@@ -132,7 +148,7 @@ pub(crate) fn waits(call: &str, whom: &[&str], is_udp: bool) -> String {
             let thread = ends.unwrap_or_default();
             format!("A thread waits in futex for the end of {thread}.")
         }
-        ("read", _) if call.starts_with("read(0") => {
+        ("read", _) if kind(call) == TYPED => {
             "A thread waits in read for its standard input.".to_owned()
         }
         ("futex", _) => "A thread waits in futex for another one: for a lock \
@@ -141,8 +157,12 @@ pub(crate) fn waits(call: &str, whom: &[&str], is_udp: bool) -> String {
         ("clock_nanosleep", _) => "A thread sleeps.".to_owned(),
         ("wait4", _) => "A process waits for the end of another.".to_owned(),
         (_, Some(words)) => match is_udp {
-            // There is no end, and the next datagram may be anybody's.
-            true => filled(words.waits, call, "").replace(", or the end", ""),
+            // There is no end, and the next datagram may be anybody's, or only
+            // that of the one to whom the socket is connected.
+            true => filled(words.waits, call, "").replace(
+                "something comes from a client, or the end",
+                "a datagram comes that its socket takes",
+            ),
             false => match whom {
                 [first @ .., last] if !first.is_empty() => {
                     let whom = format!("{} or {last}", first.join(", "));
