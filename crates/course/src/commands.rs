@@ -411,10 +411,7 @@ pub fn demo(
         return Ok(ExitCode::SUCCESS);
     };
     let exercise = course::find(name)?;
-    let mistakes = exercise.mistakes()?;
-    if mistakes.is_empty() {
-        bail!("there are no mistakes here, so there is nothing to show");
-    }
+    let mistakes = mistakes_of(&exercise)?;
     let Some(id) = id else {
         println!("Mistakes in exercise {}:\n", exercise.stem());
         for mistake in mistakes {
@@ -441,8 +438,17 @@ pub fn demo(
     Ok(ExitCode::SUCCESS)
 }
 
-fn mistake_of(exercise: &Exercise, id: &str) -> Result<Mistake> {
+/// Refuses a hand-out, which has none.
+fn mistakes_of(exercise: &Exercise) -> Result<Vec<Mistake>> {
     let mistakes = exercise.mistakes()?;
+    if mistakes.is_empty() {
+        bail!("there are no mistakes here, so there is nothing to show");
+    }
+    Ok(mistakes)
+}
+
+fn mistake_of(exercise: &Exercise, id: &str) -> Result<Mistake> {
+    let mistakes = mistakes_of(exercise)?;
     let ids: Vec<_> = mistakes.iter().map(|m| m.id.as_str()).collect();
     let ids = ids.join("\n  ");
     let found = mistakes.into_iter().find(|mistake| mistake.id == id);
