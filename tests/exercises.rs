@@ -357,12 +357,13 @@ fn each_diagnosis_in_a_script_has_a_heading() {
 }
 
 /// What the checker says of programs that go wrong beside the exercise.
-const HOSTILE: [(&str, &str, &str); 18] = [
+const HOSTILE: [(&str, &str, &str); 19] = [
     ("prints-port-0", COMMON_STEPS[0], "prints-port-0"),
     ("exits-at-once", COMMON_STEPS[0], "ended-by-itself"),
     ("panics-at-once", COMMON_STEPS[0], "ended-by-itself"),
     ("says-nothing", COMMON_STEPS[0], "says-nothing"),
     ("talks-first", COMMON_STEPS[0], "first-line"),
+    ("talks-and-ends", COMMON_STEPS[0], "first-line"),
     ("floods-at-once", COMMON_STEPS[0], "floods"),
     (
         "ignores-its-argument",

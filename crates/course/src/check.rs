@@ -338,7 +338,8 @@ impl Check {
         let any = SocketAddr::new(self.ip, 0);
         let asked: SocketAddr = addr.parse().unwrap_or(any);
         let said = heard
-            .diagnose(Symptom::Wrong, "first-line")
+            // Also if it ends then: whether that is seen here is chance.
+            .diagnose_if("first-line", |error| error.is(Symptom::Wrong))
             .diagnose(Symptom::TimedOut, "says-nothing")?;
         if said.port() == 0 {
             let fault = Fault::Unexpected(format!("listening on {said}"));

@@ -20,6 +20,10 @@ fn main() -> io::Result<ExitCode> {
     };
     match mode.as_str() {
         "exits-at-once" => return Ok(ExitCode::from(3)),
+        "talks-and-ends" => {
+            println!("starting up ...");
+            return Ok(ExitCode::SUCCESS);
+        }
         "panics-at-once" => panic!("no reason"),
         "says-nothing" => wait(),
         "talks-first" => println!("starting up ..."),
