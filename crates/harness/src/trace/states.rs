@@ -11,6 +11,10 @@ use super::strace::nanoseconds;
 use crate::{Lab, Result};
 
 const SECOND: u64 = 1_000_000_000;
+/// In KiB, for each processor: other programs of this machine may make
+/// thousands of connections meanwhile, and the oldest events, our mark among
+/// them, would be lost first.
+const BUFFER: &str = "16384";
 
 /// An instance of tracefs, which writes down each change of state of a socket.
 /// Removed on drop.
@@ -66,6 +70,7 @@ impl States {
             fs::create_dir(&instance)?;
             let event = instance.join("events/sock/inet_sock_set_state");
             fs::write(instance.join("trace_clock"), "tai")?;
+            fs::write(instance.join("buffer_size_kb"), BUFFER)?;
             if let Some(port) = port {
                 let filter = format!("sport == {port} || dport == {port}");
                 fs::write(event.join("filter"), filter)?;
