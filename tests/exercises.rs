@@ -3,12 +3,12 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use std::{env, fs, thread};
 
@@ -17,7 +17,7 @@ use course::{
     Build, BuildError, Exercise, Options, Origin, Report, Target, check,
     exercises, find, section,
 };
-use harness::{Lab, Result, Transcript};
+use harness::{Lab, Result, Transcript, side_by_side};
 use predicates::function::function;
 use predicates::prelude::*;
 use predicates::str::contains;
@@ -85,31 +85,6 @@ fn shown(exercise: &Exercise, report: &Report) -> String {
 fn id(report: &Report) -> Option<&str> {
     let (_, id) = report.diagnosis.as_ref()?.section.as_ref()?;
     Some(id)
-}
-
-/// Runs `work` on each item, `threads` at once; gives the results in order.
-fn side_by_side<T: Sync, R: Send>(
-    threads: usize,
-    items: &[T],
-    work: impl Fn(&T) -> R + Sync,
-) -> Vec<R> {
-    let queue = Mutex::new(items.iter().enumerate());
-    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
-    let run = || {
-        std::iter::from_fn(next)
-            .map(|(n, t)| (n, work(t)))
-            .collect()
-    };
-    let results: BTreeMap<usize, R> = thread::scope(|scope| {
-        let threads: Vec<_> = (0..threads)
-            .map(|_| scope.spawn(|| -> Vec<_> { run() }))
-            .collect();
-        threads
-            .into_iter()
-            .flat_map(|t| t.join().unwrap())
-            .collect()
-    });
-    results.into_values().collect()
 }
 
 /// False for a mistake that makes no difference on this system. (The option

@@ -294,7 +294,9 @@ fn open(file: &Path) {
 
 pub fn figures() -> Result<ExitCode> {
     stop_on_ctrl_c(INTERRUPTED)?;
-    for (file, figure) in course::appetizers()? {
+    course::write_mistakes()?;
+    for (stem, id) in course::APPETIZERS {
+        let (file, figure) = course::appetizer(stem, id)?;
         fs::write(&file, figure)
             .with_context(|| format!("cannot write {}", file.display()))?;
         println!("{}", file.display());

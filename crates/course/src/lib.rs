@@ -31,6 +31,6 @@ pub use harness::BuildError;
 pub use mistake::{Mistake, write_mistakes};
 pub use page::{Section, section};
 pub use report::Results;
-pub use seen::{Seen, appetizers, see};
+pub use seen::{APPETIZERS, Seen, appetizer, see};
 pub use show::{show, state, summary};
 pub use wire::in_own_namespaces;

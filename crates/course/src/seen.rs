@@ -11,7 +11,6 @@ use harness::{Event, Lab, Scratch, What};
 
 use crate::check::{Options, Report, Target, check_in};
 use crate::figure;
-use crate::mistake::write_mistakes;
 use crate::recorder::{Recorder, why_no_calls};
 use crate::wire::Recording;
 use crate::{Exercise, find, page, section, show};
@@ -196,8 +195,8 @@ fn coded(text: &str) -> String {
     out
 }
 
-/// The mistake of each exercise whose figure is in the book.
-const APPETIZERS: [(&str, &str); 9] = [
+/// The exercises whose page has a figure, and the mistake that it shows.
+pub const APPETIZERS: [(&str, &str); 9] = [
     ("01-single-client", "one-read-one-line"),
     ("02-reuse-addr", "no-reuse-addr"),
     ("03-threaded", "one-at-a-time"),
@@ -209,34 +208,28 @@ const APPETIZERS: [(&str, &str); 9] = [
     ("09-shutdown", "waits-for-the-idle"),
 ];
 
-/// The figures of the exercises' pages, recorded now: their files, and their
-/// texts.
+/// The figure of a mistake for the page of its exercise, recorded now: its
+/// file, and its text.
 ///
 /// # Errors
-/// A program cannot be built, or its calls cannot be seen.
-pub fn appetizers() -> Result<Vec<(PathBuf, String)>> {
+/// The program cannot be built, or its calls cannot be seen.
+pub fn appetizer(stem: &str, id: &str) -> Result<(PathBuf, String)> {
     if let Some(why) = why_no_calls(&["strace".into()]) {
         bail!("to record, have strace: {why}");
     }
-    write_mistakes()?;
+    let exercise = find(stem)?;
+    let mistakes = exercise.mistakes()?;
+    let mistake = mistakes.iter().find(|mistake| mistake.id == id);
+    let mistake = mistake.with_context(|| format!("{stem}: no {id}"))?;
+    let target = match mistake.build() {
+        Ok(target) => target,
+        Err(error) => bail!("{}: {error}", mistake.file()),
+    };
+    let options = Options {
+        seed: 1,
+        timeout: APPETIZER_TIMEOUT,
+    };
+    let seen = see(&exercise, &target, options)?;
     let folder = harness::root().join("docs/exercises/figures");
-    let mut figures = Vec::new();
-    for (stem, id) in APPETIZERS {
-        let exercise = find(stem)?;
-        let mistakes = exercise.mistakes()?;
-        let mistake = mistakes.iter().find(|mistake| mistake.id == id);
-        let mistake = mistake.with_context(|| format!("{stem}: no {id}"))?;
-        let target = match mistake.build() {
-            Ok(target) => target,
-            Err(error) => bail!("{}: {error}", mistake.file()),
-        };
-        let options = Options {
-            seed: 1,
-            timeout: APPETIZER_TIMEOUT,
-        };
-        let seen = see(&exercise, &target, options)?;
-        let file = folder.join(format!("{stem}.html"));
-        figures.push((file, seen.book));
-    }
-    Ok(figures)
+    Ok((folder.join(format!("{stem}.html")), seen.book))
 }

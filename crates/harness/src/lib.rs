@@ -34,6 +34,7 @@ pub mod proc;
 mod program;
 mod scratch;
 mod server;
+mod side_by_side;
 pub mod strace;
 pub mod tasks;
 mod timeline;
@@ -56,6 +57,7 @@ pub use server::{
     bad_addresses, bytes, can_open, has_ipv6, joined, lines,
     raise_descriptor_limit,
 };
+pub use side_by_side::side_by_side;
 pub use timeline::{Event, Moment, Observer, Timeline, What, quote};
 pub use transcript::Transcript;
 pub use udp::{UdpPeer, UdpServer};
