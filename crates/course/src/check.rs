@@ -474,7 +474,10 @@ impl Check {
 
     /// The program, if it is the checker's, notices what `act` does when it is
     /// over.
-    fn unnoticed(&self, act: impl FnOnce() -> harness::Result) -> Result {
+    pub(crate) fn unnoticed(
+        &self,
+        act: impl FnOnce() -> harness::Result,
+    ) -> Result {
         match &self.program {
             Some(program) => self.while_stopped(program, act)?,
             None => act()?,

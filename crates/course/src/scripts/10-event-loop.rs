@@ -35,14 +35,24 @@ const AGAIN: usize = 20;
 const LARGE: i64 = 1_000_000_000_000_000;
 const LINES: usize = 20_000;
 /// How many bytes a client sends that never reads: more than all kernels keep.
-/// And how many of them a program may read: more than they keep of the answers.
+/// How many of them a program may read: more than they keep of the answers. And
+/// whoever reads so many does not throw the client out.
 const UNREAD: usize = 12 << 20;
 const READ: usize = 3 << 20;
+const READ_ON: usize = 2 * READ;
+/// What is no number, and what a part of it would be.
+const WRONG: [(&[u8], &str); 4] = [
+    (b"two\n", "none"),
+    (b"12abc\n", "12"),
+    (b"1.5\n", "1"),
+    (b"\xff\n", "none"),
+];
 const LOOKS: usize = 3;
 /// How long the kernels' buffers may take until they are full, in timeouts.
 const MANY_TIMEOUTS: u32 = 10;
 
 const ONE_READ: &str = "one-read-one-line";
+const THROWN_OUT: &str = "throws-out-a-non-reader";
 
 pub(crate) fn check(c: &mut Check) -> Result {
     // What the checker starts may have as many.
@@ -77,6 +87,15 @@ pub(crate) fn check(c: &mut Check) -> Result {
     a.peer.send("\n")?;
     a.peer.expect(format!("{}\n", a.sum))?;
 
+    c.step("numbers and sums may have 64 bits");
+    // A number with a fraction keeps fewer digits.
+    let large = (1 << 62) + c.rng().i64(1..=99);
+    for number in [large, -large, -large, large] {
+        a.adds(number).diagnose_if("too-few-bits", |error| {
+            error.is(Wrong) || error.is(Closed)
+        })?;
+    }
+
     c.step("a client that resets its connection ends only itself");
     let good = |c: &mut Check| -> Result {
         let mut next = Adder::new(c.connect("next")?);
@@ -87,13 +106,19 @@ pub(crate) fn check(c: &mut Check) -> Result {
     for how in Rude::ALL {
         c.survives(good, |c| c.rude(how, "", "1\n", "1\n"))?;
     }
-    c.survives(good, |c| {
-        let mut wrong = c.connect("wrong")?;
-        wrong.send("two\n")?;
-        expect_gone(&mut wrong)
-    })?;
     a.adds(1)?;
     b.adds(1)?;
+
+    c.step("a line that is no number ends its own connection");
+    for (line, part) in WRONG {
+        c.survives(good, |c| {
+            let mut wrong = c.connect("wrong")?;
+            wrong.send(line)?;
+            expect_gone(&mut wrong).diagnose_if("takes-a-part", |error| {
+                error.is(Wrong) && wrong.line().is_ok_and(|line| line == part)
+            })
+        })?;
+    }
 
     let step = "2,000 clients are served with four threads more than 20, \
         at most";
@@ -106,6 +131,16 @@ pub(crate) fn check(c: &mut Check) -> Result {
 
     c.step("a client that never reads is not read from either");
     never_reads(c, &mut a)?;
+
+    c.step("numbers right before the end of a client are answered, too");
+    let mut last = c.connect("last")?;
+    c.unnoticed(|| {
+        last.send("5\n-7\n")?;
+        last.half_close()
+    })?;
+    last.expect("5\n-2\n")
+        .diagnose(Closed, "closes-before-it-answers")?;
+    last.expect_end()?;
 
     c.step("a client that sends without a pause hinders nobody");
     let flood = c.connect("flood")?;
@@ -345,7 +380,9 @@ fn reads_late(c: &mut Check, a: &mut Adder) -> Result {
         return Ok(());
     };
     c.note("now it reads");
-    numbers.received_by(c, &mut late)?;
+    numbers
+        .received_by(c, &mut late)
+        .diagnose(Closed, THROWN_OUT)?;
     late.half_close()?;
     Ok(late.expect_end()?)
 }
@@ -381,21 +418,34 @@ fn never_reads(c: &mut Check, a: &mut Adder) -> Result {
     let never = c.connect_small("never")?;
     let flood = Flood::new(c, &never, UNREAD, false)?;
     let local = never.local_addr()?;
-    stands_still(c, local, |waits| {
-        let sent = flood.sent.load(SeqCst);
-        let read = waits
-            .map(|[unread, _, _, unsent]| sent.saturating_sub(unread + unsent));
-        if sent < UNREAD && read.is_none_or(|read| read < READ) {
-            return (0..AGAIN).try_for_each(|_| a.adds(1));
-        }
+    let mut read = 0;
+    let keeps = |c: &Check, read: usize| {
         let wanted = "be read from no more";
         let fault = Fault::Unexpected(format!(
             "{} MiB are taken, and none of the answers was read",
-            read.unwrap_or(sent) >> 20
+            read >> 20
         ));
-        let error = c.error("never", wanted, fault);
-        Err(error.certainly("keeps-everything"))
+        Err(c
+            .error("never", wanted, fault)
+            .certainly("keeps-everything"))
+    };
+    stands_still(c, local, |waits| {
+        let sent = flood.sent.load(SeqCst);
+        let left = waits.map_or(0, |[unread, _, _, unsent]| unread + unsent);
+        read = sent.saturating_sub(left);
+        if sent >= UNREAD || waits.is_some() && read >= READ_ON {
+            return keeps(c, read);
+        }
+        (0..AGAIN).try_for_each(|_| a.adds(1))
     })?;
+    if flood.broken.load(SeqCst) {
+        let fault = Fault::ConnectionReset;
+        let error = c.error("never", "keep its connection", fault);
+        return Err(error).diagnose(Closed, THROWN_OUT);
+    }
+    if proc::queues(c.addr(), local).is_some() && read >= READ {
+        return keeps(c, read);
+    }
     flood.ends();
     Ok(())
 }
@@ -405,6 +455,8 @@ struct Flood {
     stream: TcpStream,
     sent: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
+    /// The program has ended the connection.
+    broken: Arc<AtomicBool>,
 }
 
 impl Flood {
@@ -418,6 +470,7 @@ impl Flood {
                 stream: clone()?,
                 sent: Arc::default(),
                 stop: Arc::default(),
+                broken: Arc::default(),
             };
             if reads {
                 thread::spawn(move || {
@@ -426,9 +479,11 @@ impl Flood {
                 });
             }
             let (sent, stop) = (flood.sent.clone(), flood.stop.clone());
+            let broken = flood.broken.clone();
             thread::spawn(move || {
                 while !stop.load(SeqCst) && sent.load(SeqCst) < most {
                     if writer.write_all(&block).is_err() {
+                        broken.store(!stop.load(SeqCst), SeqCst);
                         break;
                     }
                     sent.fetch_add(block.len(), SeqCst);
