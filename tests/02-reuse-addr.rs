@@ -265,12 +265,6 @@ fn server_command(choice: Choice) -> &'static str {
     }
 }
 
-#[cfg(target_os = "linux")]
-fn start_client(lab: &Lab, addr: SocketAddr) -> Result<Program> {
-    let client = harness::binary("lesson-01-single-client", "client")?;
-    lab.start("client", &client, &[&addr.to_string()])
-}
-
 /// The operator ends the server while the lesson's client waits for a reply.
 #[cfg(target_os = "linux")]
 fn operator_closes_first(
@@ -278,7 +272,7 @@ fn operator_closes_first(
     server: &mut Program,
     addr: SocketAddr,
 ) -> Result<Program> {
-    let mut client = start_client(lab, addr)?;
+    let mut client = lab.start_client("client", addr)?;
     client.expect("send> ")?;
     client.type_line("Are you open tomorrow?");
     server.expect("received: Are you open tomorrow?\nreply> ")?;
@@ -332,7 +326,7 @@ fn transcript_with_the_option_a_restart_is_served() -> Result {
     operator_closes_first(&lab, &mut server, addr)?;
     let mut again = start_at(&lab, &addr.to_string(), Reuse)?;
     again.wait_until_listening()?;
-    let mut client = start_client(&lab, addr)?;
+    let mut client = lab.start_client("client", addr)?;
     client.expect("send> ")?;
     client.type_line("And now?");
     again.expect("received: And now?\nreply> ")?;
@@ -879,9 +873,8 @@ fn ss_shows_the_length_of_a_listeners_queue() -> Outcome {
 #[cfg(target_os = "linux")]
 fn listening_calls(lab: &Lab, path: &Path) -> Result<(SocketAddr, String)> {
     let options = ["-e", "trace=socket,setsockopt,bind,listen"];
-    let command = strace::command(&options, path, &["127.0.0.1:0"]);
-    let mut server = lab.start_command("server", command)?;
-    let addr = server.wait_until_listening()?;
+    let (mut server, addr) =
+        lab.trace_server(&options, path, &["127.0.0.1:0"])?;
     // Strace has told all when the program has ended.
     client_whose_message_was_read(lab, &mut server, addr)?;
     server.end_input();
@@ -948,8 +941,7 @@ fn the_next_address_of_a_name_is_tried_when_one_is_taken() -> Outcome {
             server_path(),
             &[&name],
         );
-        let mut server = lab.start_command("server", server)?;
-        let addr = server.wait_until_listening()?;
+        let (mut server, addr) = lab.start_server_command(server)?;
         assert_eq!(addr.to_string(), format!("{free}:{port}"));
         lab.good_client_gets_reply(&mut server, addr)?;
     }

@@ -36,12 +36,6 @@ fn start_server(lab: &Lab) -> Result<(Program, SocketAddr)> {
     lab.start_server(server_path(), &["127.0.0.1:0"])
 }
 
-/// Lesson 01's client.
-fn start_client(lab: &Lab, name: &str, addr: SocketAddr) -> Result<Program> {
-    let path = harness::binary("lesson-01-single-client", "client")?;
-    lab.start(name, &path, &[&addr.to_string()])
-}
-
 // An echo.
 
 #[test]
@@ -75,13 +69,13 @@ fn one_line_when_a_client_comes_and_one_when_it_goes() -> Result {
 fn transcript_two_clients_are_served_at_once() -> Result {
     let lab = Lab::new();
     let (mut server, addr) = start_server(&lab)?;
-    let mut first = start_client(&lab, "first", addr)?;
+    let mut first = lab.start_client("first", addr)?;
     server.expect(" connected\n")?;
     first.expect("send> ")?;
     first.type_line("I came first");
     first.expect("received: I came first\nsend> ")?;
 
-    let mut second = start_client(&lab, "second", addr)?;
+    let mut second = lab.start_client("second", addr)?;
     server.expect(" connected\n")?;
     second.expect("send> ")?;
     second.type_line("I came second");
@@ -127,7 +121,7 @@ fn ctrl_c_cuts_off_all_clients() -> Result {
 fn a_line_of_32_mebibytes_blocks_the_client_program_and_its_thread() -> Result {
     let lab = Lab::new();
     let (mut server, addr) = start_server(&lab)?;
-    let mut client = start_client(&lab, "client", addr)?;
+    let mut client = lab.start_client("client", addr)?;
     let connected = server.line()?;
     let local = connected.strip_suffix(" connected").unwrap_or_default();
     let local: SocketAddr = local.parse().expect("an address");
@@ -155,9 +149,7 @@ fn start_server_on_one_pipe(lab: &Lab) -> Result<(Program, SocketAddr)> {
     command
         .args(["-c", "exec \"$0\" 127.0.0.1:0 2>&1"])
         .arg(server_path());
-    let mut server = lab.start_command("server", command)?;
-    let addr = server.wait_until_listening()?;
-    Ok((server, addr))
+    lab.start_server_command(command)
 }
 
 /// As with `ulimit -n 6`: the standard three, the listener, and two clients.
@@ -169,7 +161,7 @@ fn transcript_a_client_without_a_descriptor_waits() -> Result {
     proc::leave_descriptors(server.id(), 2).expect("a soft limit");
     let mut clients = Vec::new();
     for name in ["first", "second"] {
-        let mut client = start_client(&lab, name, addr)?;
+        let mut client = lab.start_client(name, addr)?;
         server.expect(" connected\n")?;
         client.type_line("hello");
         client.expect("received: hello\nsend> ")?;
@@ -177,7 +169,7 @@ fn transcript_a_client_without_a_descriptor_waits() -> Result {
     }
     server.expect(REFUSED)?;
     server.expect(REFUSED)?;
-    let mut third = start_client(&lab, "third", addr)?;
+    let mut third = lab.start_client("third", addr)?;
     third.expect("send> ")?;
     third.type_line("is anybody there?");
     clients[0].end_input();
@@ -236,7 +228,7 @@ fn transcript_a_client_without_a_thread_is_turned_away() -> Result {
     let lab = Lab::new();
     let (mut server, addr) = start_server_on_one_pipe(&lab)?;
     limit_address_space(&server, MIB as u64);
-    let mut client = start_client(&lab, "client", addr)?;
+    let mut client = lab.start_client("client", addr)?;
     server.expect("turned away, no thread for it: ")?;
     server.expect("\n")?;
     client.expect("send> ")?;
@@ -355,9 +347,7 @@ fn a_thread_takes_four_mappings_and_two_mebibytes_of_addresses() -> Result {
 fn start_server_with_one_heap(lab: &Lab) -> Result<(Program, SocketAddr)> {
     let mut command = Command::new(server_path());
     command.arg("127.0.0.1:0").env("MALLOC_ARENA_MAX", "1");
-    let mut server = lab.start_command("server", command)?;
-    let addr = server.wait_until_listening()?;
-    Ok((server, addr))
+    lab.start_server_command(command)
 }
 
 #[cfg(target_os = "linux")]

@@ -104,8 +104,8 @@ fn a_client_is_two_lines_however_much_it_says() -> Result {
 #[test]
 fn no_client_is_accepted_while_the_queue_is_full() -> Result {
     let lab = Lab::new();
-    let mut server = lab.start("server", server_path(), &["127.0.0.1:0"])?;
-    let addr = server.wait_until_listening()?;
+    let (mut server, addr) =
+        lab.start_server(server_path(), &["127.0.0.1:0"])?;
     let mut clients = connect(&lab, addr, WORKERS + QUEUE + 1)?;
     for client in &clients {
         let local = client.local_addr()?;
@@ -336,8 +336,7 @@ fn ctrl_c_cuts_off_all_clients() -> Result {
     let lab = Lab::new();
     let mut command = harness::takes_ctrl_c(server_path());
     command.args(["127.0.0.1:0", NO_TIMEOUT]);
-    let mut server = lab.start_command("server", command)?;
-    let addr = server.wait_until_listening()?;
+    let (mut server, addr) = lab.start_server_command(command)?;
     let mut served = occupy_workers(&lab, addr)?;
     let mut waiting = lab.connect("waiting", addr)?;
     waiting.send("is anybody there?")?;
@@ -382,11 +381,8 @@ fn zero_and_nonsense_are_refused_as_a_timeout() -> Result {
 #[cfg(target_os = "linux")]
 fn calls_of_a_client(timeout: &[&str]) -> Result<Vec<Call>> {
     let lab = Lab::new();
-    let mut server = {
-        let args = [&["127.0.0.1:0"], timeout].concat();
-        lab.start("server", server_path(), &args)?
-    };
-    let addr = server.wait_until_listening()?;
+    let args = [&["127.0.0.1:0"], timeout].concat();
+    let (server, addr) = lab.start_server(server_path(), &args)?;
     // A worker that has not come to rest still makes calls of its start.
     lab.wait_until("all threads wait", || {
         let threads = harness::tasks::thread_ids(server.id());

@@ -751,10 +751,7 @@ fn a_client_that_was_stopped_goes_on_waiting() -> Result {
     let mut client = start_client(&lab, server.addr(), &[])?;
     client.type_line("hello");
     let (_, from) = server.receive()?;
-    lab.wait_until("the client waits", || {
-        harness::tasks::blocked_in(client.id())
-            .is_some_and(|(call, _)| call == "recvfrom")
-    })?;
+    client.wait_until_blocked_in(&["recvfrom"])?;
     client.suspend();
     client.wait_until_stopped(true)?;
     client.resume();
@@ -1067,11 +1064,9 @@ fn a_sender_who_cannot_be_answered_is_a_line_each_time() -> Outcome {
 fn both_flows_make_the_system_calls_of_the_chapter() -> Result {
     let lab = Lab::new();
     let options = ["-e", "trace=%net,close"];
-    let mut server = lab.start_command(
-        "server",
-        strace::command(&options, server_path(), &["127.0.0.1:0"]),
-    )?;
-    let addr = server.wait_until_listening()?.to_string();
+    let (mut server, addr) =
+        lab.trace_server(&options, server_path(), &["127.0.0.1:0"])?;
+    let addr = addr.to_string();
     let connected = "socket bind connect sendto setsockopt recvfrom close";
     let unconnected = "socket bind sendto setsockopt recvfrom close";
     for (mode, flow) in MODES.into_iter().zip([connected, unconnected]) {
@@ -1104,11 +1099,9 @@ fn a_failing_send_is_a_line_and_hinders_nobody() -> Result {
     let fail = "inject=sendto:error=EPERM:when=1..3";
     let trace = "trace=recvfrom,sendto,clock_nanosleep";
     let options = ["-e", trace, "-e", fail];
-    let mut server = lab.start_command(
-        "server",
-        strace::command(&options, server_path(), &["127.0.0.1:0"]),
-    )?;
-    let a = lab.udp("a", server.wait_until_listening()?)?;
+    let (mut server, addr) =
+        lab.trace_server(&options, server_path(), &["127.0.0.1:0"])?;
+    let a = lab.udp("a", addr)?;
     for text in ["1", "2", "3", "4"] {
         a.send(text)?;
     }

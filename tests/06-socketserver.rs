@@ -603,10 +603,13 @@ fn link_local_addr() -> Option<SocketAddr> {
     Some(SocketAddrV6::new(Ipv6Addr::from(ip), 0, 0, scope).into())
 }
 
-/// True if the server's main thread waits for a request. (Only Linux tells.)
-fn waits_for_a_request(server: &Program) -> bool {
-    let call = harness::tasks::blocked_in(server.id()).map(|(call, _)| call);
-    !cfg!(target_os = "linux") || matches!(call, Some("accept4" | "recvfrom"))
+/// Waits until the server's main thread waits for a request, where the system
+/// tells.
+fn waits_for_a_request(server: &Program) -> Result {
+    match cfg!(target_os = "linux") {
+        true => server.wait_until_blocked_in(&["accept4", "recvfrom"]),
+        false => Ok(()),
+    }
 }
 
 /// A wildcard such as 0.0.0.0 is no place to connect to, and a link-local one
@@ -626,8 +629,7 @@ fn shutdown_reaches_a_server_on_every_kind_of_address() -> Result {
             let args = [&addr, choice];
             let mut server = lab.start("server", server_path(), &args)?;
             server.wait_until_listening()?;
-            let waits = || waits_for_a_request(&server);
-            lab.wait_until("the server waits for a request", waits)?;
+            waits_for_a_request(&server)?;
             server.end_input();
             server.expect("goodbye\n")?;
             server.expect_exit(0)?;
@@ -643,8 +645,7 @@ fn shutdown_without_a_descriptor_left_wakes_the_server() -> Result {
     for choice in choices() {
         let lab = Lab::new();
         let (mut server, _) = start_server(&lab, choice)?;
-        let waits = || waits_for_a_request(&server);
-        lab.wait_until("the server waits for a request", waits)?;
+        waits_for_a_request(&server)?;
         proc::leave_descriptors(server.id(), 0).expect("a soft limit");
         server.end_input();
         server.expect("goodbye\n")?;
@@ -716,8 +717,7 @@ fn a_shutdown_leaves_a_time_wait_that_the_next_server_does_not_mind() -> Result
     }
     let lab = Lab::new();
     let (mut server, addr) = start_server(&lab, "threads-tcp")?;
-    let waits = || waits_for_a_request(&server);
-    lab.wait_until("the server waits in accept", waits)?;
+    waits_for_a_request(&server)?;
     server.end_input();
     server.expect_exit(0)?;
     lab.wait_until("a TIME-WAIT on the server's port", || {
@@ -889,11 +889,11 @@ fn without_a_choice_it_is_a_thread_for_each_client() -> Result {
 fn sequential_second_client_is_not_served_while_the_first_stays() -> Result {
     let lab = Lab::new();
     let (mut server, addr) = start_server(&lab, "sequential-tcp")?;
-    let mut first = start_client(&lab, "first", addr)?;
+    let mut first = lab.start_client("first", addr)?;
     first.expect("send> ")?;
     first.type_line("I came first");
     first.expect("received: I came first\nsend> ")?;
-    let mut second = start_client(&lab, "second", addr)?;
+    let mut second = lab.start_client("second", addr)?;
     second.expect("send> ")?;
     second.type_line("I came second");
     first.type_line("still here");
@@ -915,11 +915,11 @@ fn sequential_second_client_is_not_served_while_the_first_stays() -> Result {
 fn threads_second_client_is_served_while_the_first_stays() -> Result {
     let lab = Lab::new();
     let (mut server, addr) = start_server(&lab, "threads-tcp")?;
-    let mut first = start_client(&lab, "first", addr)?;
+    let mut first = lab.start_client("first", addr)?;
     first.expect("send> ")?;
     first.type_line("I came first");
     first.expect("received: I came first\nsend> ")?;
-    let mut second = start_client(&lab, "second", addr)?;
+    let mut second = lab.start_client("second", addr)?;
     second.expect("send> ")?;
     second.type_line("I came second");
     second.expect("received: I came second\nsend> ")?;
@@ -935,11 +935,6 @@ fn threads_second_client_is_served_while_the_first_stays() -> Result {
     let mut scene = Transcript::new(&lab, "06-threads", addr);
     scene.terminal("server", &command(addr, "threads-tcp"), &server);
     scene.check()
-}
-
-fn start_client(lab: &Lab, name: &str, addr: SocketAddr) -> Result<Program> {
-    let path = harness::binary("lesson-01-single-client", "client")?;
-    lab.start(name, &path, &[&addr.to_string()])
 }
 
 fn command(addr: SocketAddr, choice: &str) -> String {
@@ -959,12 +954,10 @@ fn a_server_whose_complaints_cannot_be_printed_goes_on() -> Result {
             .args(["-c", r#"exec "$0" "$@" 2>/dev/full"#])
             .arg(server_path())
             .args(["127.0.0.1:0", choice]);
-        let mut server = lab.start_command("server", command)?;
-        let addr = server.wait_until_listening()?;
+        let (mut server, addr) = lab.start_server_command(command)?;
         // All that it has before the first client, and when all have left.
         let descriptors = || proc::descriptors(server.id());
-        let idle = || waits_for_a_request(&server);
-        lab.wait_until("the server waits in accept", idle)?;
+        waits_for_a_request(&server)?;
         let own = descriptors();
         // More often than the pool has workers.
         for _ in 0..5 {
@@ -975,9 +968,8 @@ fn a_server_whose_complaints_cannot_be_printed_goes_on() -> Result {
         }
         good_client_is_served(&lab, choice, addr)?;
 
-        lab.wait_until("all clients have left, and it waits again", || {
-            descriptors() == own && idle()
-        })?;
+        lab.wait_until("all clients have left", || descriptors() == own)?;
+        waits_for_a_request(&server)?;
         // The `accept` that waits has its descriptor, the next one gets none.
         proc::leave_descriptors(server.id(), 0).expect("a soft limit");
         lab.connect("last", addr)?.close();
@@ -1019,7 +1011,7 @@ fn without_a_descriptor_for_the_wake_up_it_does_not_start() -> Result {
 fn transcript_the_present_clients_are_served_to_their_end() -> Result {
     let lab = Lab::new();
     let (mut server, addr) = start_server(&lab, "threads-tcp")?;
-    let mut client = start_client(&lab, "client", addr)?;
+    let mut client = lab.start_client("client", addr)?;
     server.expect(" connected\n")?;
     client.expect("send> ")?;
     client.type_line("hello");
@@ -1133,9 +1125,7 @@ fn the_pool_is_that_of_lesson_04() {
 fn system_calls(choice: &str) -> Result<Vec<strace::Call>> {
     let lab = Lab::new();
     let args = ["127.0.0.1:0", choice];
-    let command = strace::command(&[], server_path(), &args);
-    let mut server = lab.start_command("server", command)?;
-    let addr = server.wait_until_listening()?;
+    let (mut server, addr) = lab.trace_server(&[], server_path(), &args)?;
     let mut client = Client::new(&lab, choice, addr)?;
     for _ in 0..100 {
         says_hello_world(&mut client)?;

@@ -177,9 +177,8 @@ fn an_unfinished_line_keeps_its_thread_and_hinders_nobody() -> Result {
 fn all_answers_of_one_read_are_one_write() -> Result {
     let lab = Lab::new();
     let options = ["-e", "trace=recvfrom,sendto"];
-    let command = strace::command(&options, server_path(), &[ADDR]);
-    let mut server = lab.start_command("server", command)?;
-    let addr = server.wait_until_listening()?;
+    let (mut server, addr) =
+        lab.trace_server(&options, server_path(), &[ADDR])?;
     let mut a = lab.connect("a", addr)?;
     a.send("hi\n".repeat(100))?;
     a.expect((1..=100).map(|n| format!("{n}: hi\n")).collect::<String>())?;

@@ -8,8 +8,6 @@ use std::path::Path;
 use std::thread;
 
 use assert_cmd::cargo::cargo_bin;
-#[cfg(target_os = "linux")]
-use harness::strace;
 use harness::{Lab, Program, Result, Transcript, bytes, joined};
 
 /// In milliseconds: where nobody is to be cut off.
@@ -45,8 +43,7 @@ fn transcript_ctrl_c_lets_the_present_client_finish() -> Result {
     let lab = Lab::new();
     let (mut server, addr) =
         lab.start_server(server_path(), &["127.0.0.1:0"])?;
-    let path = harness::binary("lesson-01-single-client", "client")?;
-    let mut client = lab.start("client", &path, &[&addr.to_string()])?;
+    let mut client = lab.start_client("client", addr)?;
     server.expect(" connected\n")?;
     client.expect("send> ")?;
     client.type_line("hello");
@@ -54,7 +51,7 @@ fn transcript_ctrl_c_lets_the_present_client_finish() -> Result {
     server.interrupt();
     server.expect(NO_NEW_CLIENTS)?;
     server.expect("10s\n")?;
-    let mut late = lab.start("late", &path, &[&addr.to_string()])?;
+    let mut late = lab.start_client("late", addr)?;
     late.expect_exit(1)?;
     client.type_line("still there?");
     client.expect("received: still there?\nsend> ")?;
@@ -99,7 +96,7 @@ fn without_clients_each_signal_ends_it_with_success() -> Result {
 fn six_who_wait_in_the_accept_queue_are_served() -> Result {
     let lab = Lab::new();
     let (mut server, addr) = start_server(&lab, AN_HOUR)?;
-    waits_for_a_client(&lab, &server)?;
+    server.wait_until_blocked_in(&["accept4"])?;
     server.suspend();
     server.wait_until_stopped(true)?;
     let mut clients = Vec::new();
@@ -127,7 +124,7 @@ fn a_full_accept_queue_does_not_keep_it_from_ending() -> Result {
     const QUEUE: usize = 128 + 1;
     let lab = Lab::new();
     let (mut server, addr) = start_server(&lab, AN_HOUR)?;
-    waits_for_a_client(&lab, &server)?;
+    server.wait_until_blocked_in(&["accept4"])?;
     server.suspend();
     server.wait_until_stopped(true)?;
     let clients = (0..QUEUE)
@@ -141,14 +138,6 @@ fn a_full_accept_queue_does_not_keep_it_from_ending() -> Result {
     }
     server.expect("goodbye\n")?;
     server.expect_exit(0)
-}
-
-#[cfg(target_os = "linux")]
-fn waits_for_a_client(lab: &Lab, server: &Program) -> Result {
-    lab.wait_until("the server waits in accept", || {
-        harness::tasks::blocked_in(server.id())
-            .is_some_and(|(call, _)| call == "accept4")
-    })
 }
 
 #[test]
@@ -211,7 +200,7 @@ fn the_next_server_need_not_wait_for_the_last_client() -> Result {
 fn out_of_descriptors_it_still_ends() -> Result {
     let lab = Lab::new();
     let (mut server, addr) = start_server(&lab, AN_HOUR)?;
-    waits_for_a_client(&lab, &server)?;
+    server.wait_until_blocked_in(&["accept4"])?;
     // The `accept` that waits has its descriptor, the next one gets none.
     harness::proc::leave_descriptors(server.id(), 0).expect("a soft limit");
     let mut first = lab.connect("first", addr)?;
@@ -347,10 +336,8 @@ fn the_kernel_begins_an_interrupted_accept_again() -> Result {
     let lab = Lab::new();
     let options = ["-e", "trace=accept4,connect"];
     let args = ["127.0.0.1:0"];
-    let command = strace::command(&options, server_path(), &args);
-    let mut server = lab.start_command("server", command)?;
-    server.wait_until_listening()?;
-    waits_for_a_client(&lab, &server)?;
+    let (mut server, _) = lab.trace_server(&options, server_path(), &args)?;
+    server.wait_until_blocked_in(&["accept4"])?;
     server.interrupt();
     server.expect("goodbye\n")?;
     let said = String::from_utf8_lossy(&server.stderr()).into_owned();

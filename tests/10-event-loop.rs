@@ -31,25 +31,19 @@ fn start_server(lab: &Lab) -> Result<(Program, SocketAddr)> {
     lab.start_server(server_path(), &["127.0.0.1:0"])
 }
 
-/// Lesson 01's client.
-fn start_client(lab: &Lab, name: &str, addr: SocketAddr) -> Result<Program> {
-    let path = harness::binary("lesson-01-single-client", "client")?;
-    lab.start(name, &path, &[&addr.to_string()])
-}
-
 // One thread.
 
 #[test]
 fn transcript_two_clients_are_served_at_once_by_one_thread() -> Result {
     let lab = Lab::new();
     let (mut server, addr) = start_server(&lab)?;
-    let mut first = start_client(&lab, "first", addr)?;
+    let mut first = lab.start_client("first", addr)?;
     server.expect(" connected\n")?;
     first.expect("send> ")?;
     first.type_line("I came first");
     first.expect("received: I came first\nsend> ")?;
 
-    let mut second = start_client(&lab, "second", addr)?;
+    let mut second = lab.start_client("second", addr)?;
     server.expect(" connected\n")?;
     second.expect("send> ")?;
     second.type_line("I came second");
@@ -335,9 +329,7 @@ fn two_clients_go_on_while_one_floods_the_server() -> Result {
 fn reads_before_anothers(path: &Path) -> Result<usize> {
     let lab = Lab::new().with_timeout(Duration::from_secs(60));
     let options = ["-e", "trace=recvfrom"];
-    let command = strace::command(&options, path, &["127.0.0.1:0"]);
-    let mut server = lab.start_command("server", command)?;
-    let addr = server.wait_until_listening()?;
+    let (server, addr) = lab.trace_server(&options, path, &["127.0.0.1:0"])?;
     let mut flooding = lab.connect("flooding", addr)?;
     flooding.gets_echo("x")?;
     let mut other = lab.connect("other", addr)?;

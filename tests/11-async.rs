@@ -502,9 +502,7 @@ fn a_client_that_has_sent_much_leaves_another_one_its_turn() -> Result {
     let lab = Lab::new();
     let options = ["-e", "trace=recvfrom"];
     let args = ["127.0.0.1:0", AN_HOUR];
-    let command = strace::command(&options, server_path(), &args);
-    let mut server = lab.start_command("server", command)?;
-    let addr = server.wait_until_listening()?;
+    let (server, addr) = lab.trace_server(&options, server_path(), &args)?;
     let mut clients = served_clients(&lab, addr, 2)?;
     server.suspend();
     server.wait_until_stopped(true)?;

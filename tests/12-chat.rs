@@ -284,9 +284,7 @@ fn nonsense_is_refused_as_a_time_limit() -> Result {
 fn a_hundred_lines_at_once_are_one_write_to_each() -> Result {
     let lab = Lab::new();
     let options = ["-e", "trace=sendto"];
-    let command = strace::command(&options, server_path(), &[ADDR]);
-    let mut server = lab.start_command("server", command)?;
-    let addr = server.wait_until_listening()?;
+    let (server, addr) = lab.trace_server(&options, server_path(), &[ADDR])?;
     let mut ann = join(&lab, addr, "ann")?;
     let mut bob = join(&lab, addr, "bob")?;
     ann.expect("* bob has joined\n")?;

@@ -323,8 +323,7 @@ impl Server {
 
     fn start_command(&self, command: Command) -> Result<Running<'_>> {
         let lab = Lab::new().with_timeout(TIMEOUT);
-        let mut program = lab.start_command("server", command)?;
-        let addr = program.wait_until_listening()?;
+        let (program, addr) = lab.start_server_command(command)?;
         Ok(Running {
             lab,
             program,
@@ -429,10 +428,7 @@ impl Running<'_> {
 
     /// Waits until its main thread waits for a client.
     fn waits_for_a_client(&self) -> Result {
-        self.lab.wait_until("the server waits for a client", || {
-            harness::tasks::blocked_in(self.program.id())
-                .is_some_and(|(call, _)| call == self.server.waits_in)
-        })
+        self.program.wait_until_blocked_in(&[self.server.waits_in])
     }
 
     /// Waits until all its threads wait, and gives how many there are, and how

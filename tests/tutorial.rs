@@ -134,10 +134,7 @@ fn ctrl_c_ends_it_in_the_middle_of_everything() -> Result {
     let mut b = lab.connect("b", addr)?;
     b.send("is anybody there?")?;
     // Python would not see a signal that comes between its prompt and its read.
-    lab.wait_until("it waits for the operator", || {
-        harness::tasks::blocked_in(tutorial.id())
-            .is_some_and(|(call, _)| call == "read")
-    })?;
+    tutorial.wait_until_blocked_in(&["read"])?;
     tutorial.interrupt();
     a.expect_end()?;
     b.expect_reset()?;

@@ -421,6 +421,19 @@ impl Program {
         })
     }
 
+    /// Waits until its main thread waits in one of these system calls. Linux
+    /// alone tells.
+    ///
+    /// # Errors
+    /// [`Fault::TimedOut`] at the deadline.
+    pub fn wait_until_blocked_in(&self, calls: &[&str]) -> Result {
+        let wanted = format!("wait in {calls:?}");
+        self.lab.wait_until(&wanted, || {
+            crate::tasks::blocked_in(self.id())
+                .is_some_and(|(call, _)| calls.contains(&call))
+        })
+    }
+
     /// Presses Ctrl-C (SIGINT). Does not wait. Nothing happens on Windows.
     /// See [`crate::takes_ctrl_c`].
     pub fn interrupt(&self) {

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::thread::JoinHandle;
 
-use crate::{Fault, Lab, Peer, Program, Result};
+use crate::{Fault, Lab, Peer, Program, Result, strace};
 
 const REFUSED: i32 = 1;
 
@@ -20,9 +20,49 @@ impl Lab {
         path: &Path,
         args: &[&str],
     ) -> Result<(Program, SocketAddr)> {
-        let mut server = self.start("server", path, args)?;
+        let mut command = Command::new(path);
+        command.args(args);
+        self.start_server_command(command)
+    }
+
+    /// As [`Lab::start_server`], for a command with more than arguments.
+    ///
+    /// # Errors
+    /// As for [`Lab::start_server`].
+    pub fn start_server_command(
+        &self,
+        command: Command,
+    ) -> Result<(Program, SocketAddr)> {
+        let mut server = self.start_command("server", command)?;
         let addr = server.wait_until_listening()?;
         Ok((server, addr))
+    }
+
+    /// As [`Lab::start_server`], under strace with `options`: see
+    /// [`strace::command`].
+    ///
+    /// # Errors
+    /// As for [`Lab::start_server`].
+    pub fn trace_server(
+        &self,
+        options: &[&str],
+        path: &Path,
+        args: &[&str],
+    ) -> Result<(Program, SocketAddr)> {
+        self.start_server_command(strace::command(options, path, args))
+    }
+
+    /// Starts lesson 01's client, which is to connect to `addr`.
+    ///
+    /// # Errors
+    /// As for [`crate::binary`] and [`Lab::start`].
+    pub fn start_client(
+        &self,
+        name: &str,
+        addr: SocketAddr,
+    ) -> Result<Program> {
+        let path = crate::binary("lesson-01-single-client", "client")?;
+        self.start(name, &path, &[&addr.to_string()])
     }
 
     /// Runs a program that has to refuse its arguments, with `RUST_BACKTRACE`
