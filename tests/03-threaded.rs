@@ -12,7 +12,7 @@ use std::{
 };
 
 use assert_cmd::cargo::cargo_bin;
-use harness::{Lab, Program, Result, Transcript, strace};
+use harness::{Lab, Program, Result, Transcript};
 #[cfg(target_os = "linux")]
 use harness::{Peer, lines, proc};
 
@@ -25,7 +25,6 @@ const TOO_MUCH: usize = 32 * MIB;
 #[cfg(target_os = "linux")]
 const REFUSED: &str = "cannot accept a client, trying again: Too many open \
     files (os error 24)\n";
-const SERVER_COMMAND: &str = "cargo run -p lesson-03-threaded";
 const CLIENT_COMMAND: &str = "cargo run --bin client";
 
 fn server_path() -> &'static Path {
@@ -64,57 +63,6 @@ fn one_line_when_a_client_comes_and_one_when_it_goes() -> Result {
 }
 
 // Many clients.
-
-#[test]
-fn transcript_two_clients_are_served_at_once() -> Result {
-    let lab = Lab::new();
-    let (mut server, addr) = start_server(&lab)?;
-    let mut first = lab.start_client("first", addr)?;
-    server.expect(" connected\n")?;
-    first.expect("send> ")?;
-    first.type_line("I came first");
-    first.expect("received: I came first\nsend> ")?;
-
-    let mut second = lab.start_client("second", addr)?;
-    server.expect(" connected\n")?;
-    second.expect("send> ")?;
-    second.type_line("I came second");
-    second.expect("received: I came second\nsend> ")?;
-
-    first.type_line("I am still here");
-    first.expect("received: I am still here\nsend> ")?;
-    second.end_input();
-    second.expect_exit(0)?;
-    server.expect(" closed the connection after 14 bytes\n")?;
-    first.end_input();
-    first.expect_exit(0)?;
-    server.expect(" closed the connection after 29 bytes\n")?;
-
-    let mut scene = Transcript::new(&lab, "03-two-clients", addr);
-    scene.terminal("server", SERVER_COMMAND, &server);
-    scene.terminal("first", CLIENT_COMMAND, &first);
-    scene.terminal("second", CLIENT_COMMAND, &second);
-    scene.check()
-}
-
-#[test]
-#[cfg(target_os = "linux")]
-fn ctrl_c_cuts_off_all_clients() -> Result {
-    let lab = Lab::new();
-    let mut command = harness::takes_ctrl_c(server_path());
-    command.arg("127.0.0.1:0");
-    let mut server = lab.start_command("server", command)?;
-    let addr = server.wait_until_listening()?;
-    let mut a = lab.connect("a", addr)?;
-    let mut b = lab.connect("b", addr)?;
-    a.gets_echo("still there")?;
-    b.gets_echo("still there")?;
-    server.interrupt();
-    a.expect_end()?;
-    b.expect_end()?;
-    assert_eq!(server.exit()?.code(), None, "ended by a signal");
-    Ok(())
-}
 
 #[test]
 #[cfg(target_os = "linux")]
@@ -363,45 +311,6 @@ fn idle_clients(
             Ok(client)
         })
         .collect()
-}
-
-// The system calls.
-
-#[test]
-#[ignore = "needs strace"]
-fn a_connection_is_the_system_calls_that_it_must_be() -> Result {
-    let calls = |connections| {
-        let lab = Lab::new();
-        let command = strace::command(&[], server_path(), &["127.0.0.1:0"]);
-        let mut server = lab.start_command("server", command)?;
-        let addr = server.wait_until_listening()?;
-        for _ in 0..connections {
-            let mut client = lab.connect("client", addr)?;
-            client.gets_echo("still there")?;
-            client.half_close()?;
-            client.expect_end()?;
-            server.expect_error(" closed the connection after ")?;
-            server.expect_error("close(")?;
-        }
-        // Not by a kill, which leaves calls in the trace without a name.
-        lab.wait_until("the server waits in accept again", || {
-            let counts = strace::counts(&server.stderr());
-            counts.get("accept4") == Some(&(connections + 1))
-        })?;
-        Ok(strace::counts(&server.stderr()))
-    };
-    let wanted = [
-        ("accept4", 100),
-        ("close", 100),
-        ("recvfrom", 200),
-        ("sendto", 100),
-        ("write", 200),
-    ];
-    assert_eq!(
-        strace::increase(&calls(10)?, &calls(110)?),
-        wanted.map(|(name, count)| (name.to_owned(), count))
-    );
-    Ok(())
 }
 
 // Python on the other side.

@@ -186,28 +186,6 @@ fn clients_that_left_while_they_waited_are_soon_done_with() -> Result {
 
 // The timeout.
 
-#[test]
-fn an_idle_client_is_closed_after_the_timeout() -> Result {
-    let lab = Lab::new();
-    let (mut server, addr) = start_server(&lab, "500")?;
-    let mut idle = lab.connect("idle", addr)?;
-    server.expect_error(&timed_out(&idle, "500ms")?)?;
-    idle.expect_end()?;
-    assert_eq!(lines(&server.stderr()), 1);
-    good_clients_are_served(&lab, &server, addr)
-}
-
-#[test]
-fn a_client_that_falls_silent_is_closed_after_the_timeout() -> Result {
-    let lab = Lab::new();
-    let (mut server, addr) = start_server(&lab, "500")?;
-    let mut a = lab.connect("a", addr)?;
-    a.gets_echo("hello\n")?;
-    server.expect_error(&timed_out(&a, "500ms")?)?;
-    a.expect_end()?;
-    good_clients_are_served(&lab, &server, addr)
-}
-
 /// Without a timeout, the fifth client would wait as long as they stay.
 #[test]
 fn as_many_idle_clients_as_workers_freeze_it_until_the_timeout() -> Result {
@@ -288,26 +266,6 @@ fn clients_that_send_now_and_then_keep_all_workers() -> Result {
     Ok(())
 }
 
-/// On Linux a stop interrupts a read that has a timeout: signal(7).
-#[test]
-#[cfg(target_os = "linux")]
-fn a_server_that_was_stopped_goes_on_with_its_clients() -> Result {
-    let lab = Lab::new();
-    let (server, addr) = start_server(&lab, NO_TIMEOUT)?;
-    let mut clients = occupy_workers(&lab, addr)?;
-    for _ in 0..5 {
-        server.suspend();
-        server.wait_until_stopped(true)?;
-        server.resume();
-        server.wait_until_stopped(false)?;
-        for client in &mut clients {
-            client.gets_echo("still here\n")?;
-        }
-    }
-    assert_eq!(String::from_utf8_lossy(&server.stderr()), "");
-    Ok(())
-}
-
 // Attacks.
 
 #[test]
@@ -358,19 +316,6 @@ fn workers_that_cannot_be_started_are_one_clear_message() -> Result {
     let said = Lab::new().refusal_of(command)?;
     assert!(said.contains("cannot start 4 threads: "), "{said}");
     assert!(said.contains("end other programs"), "{said}");
-    Ok(())
-}
-
-// Arguments.
-
-#[test]
-fn zero_and_nonsense_are_refused_as_a_timeout() -> Result {
-    for millis in ["0", "", "-1", "1.5", "soon", "1s", "١"] {
-        let args = ["127.0.0.1:0", millis];
-        let said = Lab::new().refusal(server_path(), &args)?;
-        let usage = "[HOST:PORT [TIMEOUT_MS]], a whole number of milliseconds";
-        assert!(said.contains(usage), "{said}");
-    }
     Ok(())
 }
 

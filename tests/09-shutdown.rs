@@ -8,7 +8,7 @@ use std::path::Path;
 use std::thread;
 
 use assert_cmd::cargo::cargo_bin;
-use harness::{Lab, Program, Result, Transcript, bytes, joined};
+use harness::{Lab, Program, Result, Transcript};
 
 /// In milliseconds: where nobody is to be cut off.
 const AN_HOUR: &str = "3600000";
@@ -119,47 +119,6 @@ fn six_who_wait_in_the_accept_queue_are_served() -> Result {
 }
 
 #[test]
-#[cfg(target_os = "linux")]
-fn a_full_accept_queue_does_not_keep_it_from_ending() -> Result {
-    const QUEUE: usize = 128 + 1;
-    let lab = Lab::new();
-    let (mut server, addr) = start_server(&lab, AN_HOUR)?;
-    server.wait_until_blocked_in(&["accept4"])?;
-    server.suspend();
-    server.wait_until_stopped(true)?;
-    let clients = (0..QUEUE)
-        .map(|n| lab.connect(&format!("client {n}"), addr))
-        .collect::<Result<Vec<_>>>()?;
-    server.interrupt();
-    server.resume();
-    for mut client in clients {
-        client.gets_echo("am I served?")?;
-        client.reset()?;
-    }
-    server.expect("goodbye\n")?;
-    server.expect_exit(0)
-}
-
-#[test]
-fn three_million_bytes_under_way_come_back_whole() -> Result {
-    const COUNT: usize = 3_000_000;
-    let lab = Lab::new();
-    let (mut server, addr) = start_server(&lab, AN_HOUR)?;
-    let mut client = lab.connect("client", addr)?;
-    // They fill the four queues, and the rest is not even sent.
-    let sending = client.send_in_background(bytes(COUNT), 64 << 10);
-    server.expect(" connected\n")?;
-    server.terminate();
-    server.expect(NO_NEW_CLIENTS)?;
-    client.expect(bytes(COUNT))?;
-    joined(sending)?;
-    client.half_close()?;
-    client.expect_end()?;
-    server.expect(" closed the connection after 3000000 bytes\n")?;
-    ended_well(&mut server)
-}
-
-#[test]
 fn the_port_is_free_at_once_for_the_next_server() -> Result {
     let lab = Lab::new();
     let (mut server, addr) = start_server(&lab, "0")?;
@@ -174,46 +133,6 @@ fn the_port_is_free_at_once_for_the_next_server() -> Result {
         server.wait_until_listening()?;
     }
     lab.good_client_gets_echo(addr)
-}
-
-/// The old one does not listen any more while it serves those it has.
-#[test]
-fn the_next_server_need_not_wait_for_the_last_client() -> Result {
-    let lab = Lab::new();
-    let (mut old, addr) = start_server(&lab, AN_HOUR)?;
-    let mut client = lab.connect("client", addr)?;
-    client.gets_echo("hello")?;
-    old.terminate();
-    old.expect(NO_NEW_CLIENTS)?;
-    let mut new =
-        lab.start("new server", server_path(), &[&addr.to_string()])?;
-    new.wait_until_listening()?;
-    lab.good_client_gets_echo(addr)?;
-    client.gets_echo("still with the old one")?;
-    client.close();
-    ended_well(&mut old)
-}
-
-/// The wake-up gets no descriptor either: the pause is over some time.
-#[test]
-#[cfg(target_os = "linux")]
-fn out_of_descriptors_it_still_ends() -> Result {
-    let lab = Lab::new();
-    let (mut server, addr) = start_server(&lab, AN_HOUR)?;
-    server.wait_until_blocked_in(&["accept4"])?;
-    // The `accept` that waits has its descriptor, the next one gets none.
-    harness::proc::leave_descriptors(server.id(), 0).expect("a soft limit");
-    let mut first = lab.connect("first", addr)?;
-    first.gets_echo("hello")?;
-    let mut waits = lab.connect("waits", addr)?;
-    server.expect_error("cannot accept a client, trying again: ")?;
-    server.terminate();
-    server.expect(NO_NEW_CLIENTS)?;
-    waits.expect_reset()?;
-    first.gets_echo("still here")?;
-    first.close();
-    server.expect("goodbye\n")?;
-    server.expect_exit(0)
 }
 
 // Those who stay.
@@ -246,17 +165,6 @@ fn ctrl_c_again_ends_it_at_once() -> Result {
         again(&server);
         server.expect_exit(130)?;
         idle.expect_end()?;
-    }
-    Ok(())
-}
-
-#[test]
-fn nonsense_is_refused_as_a_grace_period() -> Result {
-    for millis in ["", "-1", "1.5", "soon", "1s", "١"] {
-        let args = ["127.0.0.1:0", millis];
-        let said = Lab::new().refusal(server_path(), &args)?;
-        let usage = "[HOST:PORT [GRACE_MS]], a whole number of milliseconds";
-        assert!(said.contains(usage), "{said}");
     }
     Ok(())
 }

@@ -20,8 +20,6 @@ use harness::{Peer, bytes, joined, proc, strace, tasks};
 
 #[cfg(target_os = "linux")]
 const MIB: usize = 1 << 20;
-const SERVER_COMMAND: &str = "cargo run -p lesson-10-event-loop";
-const CLIENT_COMMAND: &str = "cargo run --bin client";
 
 fn server_path() -> &'static Path {
     cargo_bin!("lesson-10-event-loop")
@@ -32,41 +30,6 @@ fn start_server(lab: &Lab) -> Result<(Program, SocketAddr)> {
 }
 
 // One thread.
-
-#[test]
-fn transcript_two_clients_are_served_at_once_by_one_thread() -> Result {
-    let lab = Lab::new();
-    let (mut server, addr) = start_server(&lab)?;
-    let mut first = lab.start_client("first", addr)?;
-    server.expect(" connected\n")?;
-    first.expect("send> ")?;
-    first.type_line("I came first");
-    first.expect("received: I came first\nsend> ")?;
-
-    let mut second = lab.start_client("second", addr)?;
-    server.expect(" connected\n")?;
-    second.expect("send> ")?;
-    second.type_line("I came second");
-    second.expect("received: I came second\nsend> ")?;
-    #[cfg(target_os = "linux")]
-    assert_eq!(proc::threads(server.id()), Some(1));
-
-    first.type_line("I am still here");
-    first.expect("received: I am still here\nsend> ")?;
-    second.end_input();
-    second.expect_exit(0)?;
-    server.expect(" closed the connection after 14 bytes\n")?;
-    first.end_input();
-    first.expect_exit(0)?;
-    server.expect(" closed the connection after 29 bytes\n")?;
-    assert_eq!(String::from_utf8_lossy(&server.stderr()), "");
-
-    let mut scene = Transcript::new(&lab, "10-two-clients", addr);
-    scene.terminal("server", SERVER_COMMAND, &server);
-    scene.terminal("first", CLIENT_COMMAND, &first);
-    scene.terminal("second", CLIENT_COMMAND, &second);
-    scene.check()
-}
 
 /// Its standard output is a pipe that nobody reads: when it is full, `println!`
 /// waits, and everybody with it.
@@ -134,45 +97,6 @@ impl Drop for Unread {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-#[test]
-#[cfg(target_os = "linux")]
-fn ctrl_c_cuts_off_all_clients() -> Result {
-    let lab = Lab::new();
-    let mut command = harness::takes_ctrl_c(server_path());
-    command.arg("127.0.0.1:0");
-    let mut server = lab.start_command("server", command)?;
-    let addr = server.wait_until_listening()?;
-    let mut a = lab.connect("a", addr)?;
-    let mut b = lab.connect("b", addr)?;
-    a.gets_echo("still there")?;
-    b.gets_echo("still there")?;
-    server.interrupt();
-    a.expect_end()?;
-    b.expect_end()?;
-    assert_eq!(server.exit()?.code(), None, "ended by a signal");
-    Ok(())
-}
-
-/// The signal interrupts the wait for events, whatever its handler: signal(7).
-#[test]
-#[cfg(target_os = "linux")]
-fn a_server_that_was_stopped_goes_on_with_its_clients() -> Result {
-    let lab = Lab::new();
-    let (server, addr) = start_server(&lab)?;
-    let mut clients = connect(&lab, addr, 4)?;
-    for _ in 0..5 {
-        server.suspend();
-        server.wait_until_stopped(true)?;
-        server.resume();
-        server.wait_until_stopped(false)?;
-        for client in &mut clients {
-            client.gets_echo("still here\n")?;
-        }
-    }
-    assert_eq!(String::from_utf8_lossy(&server.stderr()), "");
-    Ok(())
 }
 
 #[cfg(target_os = "linux")]
@@ -335,7 +259,7 @@ fn reads_before_anothers(path: &Path) -> Result<usize> {
     let mut other = lab.connect("other", addr)?;
     other.gets_echo("x")?;
 
-    waits_for_events(&lab, server.id())?;
+    server.wait_until_blocked_in(&["epoll_wait", "epoll_pwait"])?;
     server.suspend();
     server.wait_until_stopped(true)?;
     let flood = bytes(2 * MIB);
@@ -388,7 +312,7 @@ fn edited(line: &str, other: &str) -> Result<PathBuf> {
     harness::example("lesson-10-event-loop", "edited")
 }
 
-// Level and edge, and the system calls.
+// Level and edge.
 
 #[test]
 #[cfg(target_os = "linux")]
@@ -408,60 +332,4 @@ fn transcript_level_and_edge() -> Result {
     let mut scene = Transcript::new(&lab, "10-level-and-edge", addr);
     scene.terminal("python", &format!("python3 {script}"), &python);
     scene.check()
-}
-
-#[test]
-#[ignore = "needs strace"]
-#[cfg(target_os = "linux")]
-fn a_connection_is_the_system_calls_that_it_must_be() -> Result {
-    let calls = |connections| {
-        let lab = Lab::new();
-        let command = strace::command(&[], server_path(), &["127.0.0.1:0"]);
-        let mut server = lab.start_command("server", command)?;
-        let addr = server.wait_until_listening()?;
-        let server_id = server.id();
-        let at_rest = || waits_for_events(&lab, server_id);
-        for _ in 0..connections {
-            at_rest()?;
-            let mut client = lab.connect("client", addr)?;
-            server.expect(" connected\n")?;
-            at_rest()?;
-            client.gets_echo("still there")?;
-            at_rest()?;
-            client.half_close()?;
-            client.expect_end()?;
-            // In the trace, which comes a little later.
-            server.expect_error(" closed the connection after ")?;
-            server.expect_error("close(")?;
-        }
-        lab.wait_until("the trace of the last wait", || {
-            strace::calls(&server.stderr()).last().is_some_and(|call| {
-                call.name.starts_with("epoll") && call.result.is_none()
-            })
-        })?;
-        Ok(strace::counts(&server.stderr()))
-    };
-    let wanted = [
-        ("accept4", 200),
-        ("close", 100),
-        ("epoll_ctl", 100),
-        // It is connected; it can be written to; it has sent; it has left.
-        ("epoll_wait", 400),
-        ("recvfrom", 300),
-        ("sendto", 100),
-        ("write", 200),
-    ];
-    assert_eq!(
-        strace::increase(&calls(10)?, &calls(110)?),
-        wanted.map(|(name, count)| (name.to_owned(), count))
-    );
-    Ok(())
-}
-
-#[cfg(target_os = "linux")]
-fn waits_for_events(lab: &Lab, server: u32) -> Result {
-    lab.wait_until("it waits for events", || {
-        tasks::blocked_in(server)
-            .is_some_and(|(call, _)| call.starts_with("epoll"))
-    })
 }

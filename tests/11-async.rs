@@ -45,43 +45,6 @@ fn ended_well(server: &mut Program) -> Result {
 // One thread, many clients.
 
 #[test]
-#[cfg(unix)]
-fn transcript_two_clients_are_served_at_once_and_both_finish() -> Result {
-    let lab = Lab::new();
-    let (mut server, addr) =
-        lab.start_server(server_path(), &["127.0.0.1:0"])?;
-    let path = harness::binary("lesson-01-single-client", "client")?;
-    let start_client = |name| lab.start(name, &path, &[&addr.to_string()]);
-    let mut first = start_client("first")?;
-    server.expect(" connected\n")?;
-    first.expect("send> ")?;
-    first.type_line("I came first");
-    first.expect("received: I came first\nsend> ")?;
-    let mut second = start_client("second")?;
-    server.expect(" connected\n")?;
-    second.expect("send> ")?;
-    second.type_line("I came second");
-    second.expect("received: I came second\nsend> ")?;
-    server.interrupt();
-    server.expect(NO_NEW_CLIENTS)?;
-    first.type_line("I am still here");
-    first.expect("received: I am still here\nsend> ")?;
-    second.end_input();
-    second.expect_exit(0)?;
-    server.expect(" closed the connection after 14 bytes\n")?;
-    first.end_input();
-    first.expect_exit(0)?;
-    ended_well(&mut server)?;
-
-    let mut scene = Transcript::new(&lab, "11-two-clients", addr);
-    let client_command = "cargo run --bin client";
-    scene.terminal("server", "cargo run -p lesson-11-async", &server);
-    scene.terminal("first", client_command, &first);
-    scene.terminal("second", client_command, &second);
-    scene.check()
-}
-
-#[test]
 #[cfg(target_os = "linux")]
 fn a_thousand_clients_are_served_by_one_thread() -> Result {
     const COUNT: usize = 1000;
@@ -170,21 +133,6 @@ fn timed_out(peer: &Peer, timeout: &str) -> Result<String> {
     ))
 }
 
-#[test]
-fn a_client_that_says_nothing_is_closed_after_the_timeout() -> Result {
-    let lab = Lab::new();
-    let (mut server, addr) = start_server(&lab, "500")?;
-    let mut idle = lab.connect("idle", addr)?;
-    server.expect_error(&timed_out(&idle, "500ms")?)?;
-    idle.expect_end()?;
-    let mut falls_silent = lab.connect("falls silent", addr)?;
-    falls_silent.gets_echo("hello")?;
-    server.expect_error(&timed_out(&falls_silent, "500ms")?)?;
-    falls_silent.expect_end()?;
-    assert_eq!(lines(&server.stderr()), 2);
-    lab.good_client_gets_echo(addr)
-}
-
 /// Two idle clients, one after the other, are the clock.
 #[test]
 fn a_client_that_sends_now_and_then_keeps_its_place() -> Result {
@@ -208,17 +156,6 @@ fn a_client_that_sends_now_and_then_keeps_its_place() -> Result {
     enough.store(true, Ordering::SeqCst);
     joined(dripping)?;
     assert_eq!(lines(&server.stderr()), 2);
-    Ok(())
-}
-
-#[test]
-fn nonsense_is_refused_as_a_timeout() -> Result {
-    for millis in ["", "-1", "1.5", "soon", "1s", "١"] {
-        let args = ["127.0.0.1:0", millis];
-        let said = Lab::new().refusal(server_path(), &args)?;
-        let usage = "[HOST:PORT [TIMEOUT_MS]], a whole number of milliseconds";
-        assert!(said.contains(usage), "{said}");
-    }
     Ok(())
 }
 
@@ -276,78 +213,6 @@ fn the_second_signal_ends_it_at_once_whichever_it_is() -> Result {
     Ok(())
 }
 
-/// A stopped program accepts nobody, and its kernel does.
-#[test]
-#[cfg(target_os = "linux")]
-fn a_full_accept_queue_is_served_before_the_end() -> Result {
-    // By chance it might be done right once.
-    (0..6).try_for_each(|_| full_accept_queue_is_served())
-}
-
-#[cfg(target_os = "linux")]
-fn full_accept_queue_is_served() -> Result {
-    const QUEUE: usize = 128 + 1;
-    let lab = Lab::new();
-    let (mut server, addr) = start_server(&lab, AN_HOUR)?;
-    // Once around, so that it has come to wait.
-    lab.good_client_gets_echo(addr)?;
-    server.suspend();
-    server.wait_until_stopped(true)?;
-    let clients = (0..QUEUE)
-        .map(|n| lab.connect(&format!("client {n}"), addr))
-        .collect::<Result<Vec<_>>>()?;
-    for client in &clients {
-        client.send("I was here before the end")?;
-    }
-    server.interrupt();
-    server.resume();
-    for mut client in clients {
-        client.expect("I was here before the end")?;
-        client.half_close()?;
-        client.expect_end()?;
-    }
-    ended_well(&mut server)
-}
-
-#[test]
-#[cfg(unix)]
-fn three_million_bytes_under_way_come_back_whole() -> Result {
-    const COUNT: usize = 3_000_000;
-    let lab = Lab::new();
-    let (mut server, addr) = start_server(&lab, AN_HOUR)?;
-    let mut client = lab.connect("client", addr)?;
-    // They fill the four queues, and the rest is not even sent.
-    let sending = client.send_in_background(bytes(COUNT), 64 << 10);
-    server.expect(" connected\n")?;
-    server.terminate();
-    server.expect(NO_NEW_CLIENTS)?;
-    client.expect(bytes(COUNT))?;
-    joined(sending)?;
-    client.half_close()?;
-    client.expect_end()?;
-    server.expect(" closed the connection after 3000000 bytes\n")?;
-    ended_well(&mut server)
-}
-
-/// The old one does not listen any more while it serves those it has.
-#[test]
-#[cfg(unix)]
-fn the_next_server_need_not_wait_for_the_last_client() -> Result {
-    let lab = Lab::new();
-    let (mut old, addr) = start_server(&lab, AN_HOUR)?;
-    let mut client = lab.connect("client", addr)?;
-    client.gets_echo("hello")?;
-    old.terminate();
-    old.expect(NO_NEW_CLIENTS)?;
-    let mut new =
-        lab.start("new server", server_path(), &[&addr.to_string()])?;
-    new.wait_until_listening()?;
-    lab.good_client_gets_echo(addr)?;
-    client.gets_echo("still with the old one")?;
-    client.close();
-    ended_well(&mut old)
-}
-
 #[test]
 #[cfg(unix)]
 fn an_idle_client_delays_the_end_until_its_timeout() -> Result {
@@ -362,26 +227,6 @@ fn an_idle_client_delays_the_end_until_its_timeout() -> Result {
     idle.expect_end()?;
     assert_eq!(lines(&server.stderr()), 1, "the timeout");
     Ok(())
-}
-
-/// A limit: who waits for a place that there is not, is reset.
-#[test]
-#[cfg(target_os = "linux")]
-fn out_of_descriptors_it_ends_and_resets_who_waits() -> Result {
-    let lab = Lab::new();
-    let (mut server, addr) = start_server(&lab, AN_HOUR)?;
-    let mut first = lab.connect("first", addr)?;
-    first.gets_echo("hello")?;
-    proc::leave_descriptors(server.id(), 0).expect("a soft limit");
-    let mut waits = lab.connect("waits", addr)?;
-    server.expect_error("cannot accept a client, trying again: ")?;
-    server.terminate();
-    server.expect(NO_NEW_CLIENTS)?;
-    waits.expect_reset()?;
-    first.gets_echo("still here")?;
-    first.close();
-    server.expect("goodbye\n")?;
-    server.expect_exit(0)
 }
 
 // Experiments.

@@ -268,15 +268,6 @@ fn who_has_said_a_name_may_stay_silent() -> Result {
     ann.expect("ann: I am still here\n")
 }
 
-#[test]
-fn nonsense_is_refused_as_a_time_limit() -> Result {
-    for millis in ["", "-1", "1.5", "soon", "1s", "١", "4294967296"] {
-        let said = Lab::new().refusal(server_path(), &[ADDR, millis])?;
-        assert!(said.contains("[HOST:PORT [NAME_TIMEOUT_MS]]"), "{said}");
-    }
-    Ok(())
-}
-
 // What it costs.
 
 #[test]

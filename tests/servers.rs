@@ -22,8 +22,8 @@ use std::{env, fs, thread};
 #[cfg(target_os = "linux")]
 use harness::strace;
 use harness::{
-    Fault, Lab, Peer, Program, Result, bad_addresses, bytes, joined, lines,
-    proc,
+    Fault, Lab, Peer, Program, Result, Transcript, bad_addresses, bytes,
+    joined, lines, proc,
 };
 
 use Answers::{Chat, Datagrams, Echo, Lines, Typed};
@@ -266,6 +266,9 @@ const EPOLL_WAIT: &str = if cfg!(target_arch = "x86_64") {
 };
 const CHUNK_SIZES: [usize; 7] = [1, 2, 3, 5, 1024, 4096, 8192];
 const MIB: usize = 1 << 20;
+/// So many std asks for, and Linux takes one more.
+#[cfg(target_os = "linux")]
+const QUEUE: usize = 128 + 1;
 /// More than the kernel keeps for both directions of a connection together
 /// (measured: 6.8 to 8.1 MiB).
 const TOO_MUCH: usize = 32 * MIB;
@@ -295,6 +298,11 @@ impl Server {
 
     fn sends_datagrams(&self) -> bool {
         self.answers == Datagrams
+    }
+
+    /// On Unix, asked by a signal to end, it lets those who are there finish.
+    fn lets_finish(&self) -> bool {
+        ["09-shutdown", "11-async"].contains(&self.lesson)
     }
 
     /// Its program, built once for all tests, with those of the other rows.
@@ -403,6 +411,23 @@ impl Running<'_> {
             self.program.type_line("ok");
         }
         Ok(shown)
+    }
+
+    /// Asks it to end, where it lets those who are there finish.
+    #[cfg(unix)]
+    fn is_asked_to_end(&mut self) -> Result {
+        self.program.terminate();
+        self.program.expect("\nno new clients; ")?;
+        Ok(())
+    }
+
+    /// It ended by itself, everybody was served, and nothing was complained of.
+    #[cfg(unix)]
+    fn ended_well(&mut self) -> Result {
+        self.program.expect("goodbye\n")?;
+        self.program.expect_exit(0)?;
+        assert_eq!(self.complaints(), "");
+        Ok(())
     }
 
     fn complaints(&self) -> String {
@@ -614,6 +639,27 @@ fn a_name_and_an_ipv6_address_work() {
     });
 }
 
+#[test]
+fn what_is_no_number_of_milliseconds_is_refused_with_the_usage() {
+    each(all, |server| {
+        let (worst, usage) = match server.lesson {
+            "04-thread-pool" => ("0", "TIMEOUT_MS"),
+            "09-shutdown" => ("+ 1", "GRACE_MS"),
+            "11-async" => ("+ 1", "TIMEOUT_MS"),
+            "12-chat" => ("4294967296", "NAME_TIMEOUT_MS"),
+            _ => return Ok(()),
+        };
+        let lab = Lab::new().with_timeout(TIMEOUT);
+        for millis in ["", "-1", "1.5", "soon", "1s", "١", worst] {
+            let said =
+                lab.refusal(&server.path()?, &["127.0.0.1:0", millis])?;
+            let usage = format!("[HOST:PORT [{usage}]], ");
+            assert!(said.contains(&usage), "{millis}: {said}");
+        }
+        Ok(())
+    });
+}
+
 // Every byte.
 
 #[test]
@@ -794,11 +840,64 @@ fn five_hundred_clients_are_served_at_once() {
     );
 }
 
+/// As on the lessons' pages. The last of them is asked to end meanwhile.
+#[test]
+#[cfg(unix)]
+fn transcript_two_clients_are_served_at_once() {
+    let rows = ["03-threaded", "10-event-loop", "11-async"];
+    each(
+        |server| rows.contains(&server.lesson),
+        |server| {
+            let mut running = server.start_at("127.0.0.1:0", &[])?;
+            let (lab, addr) = (running.lab.clone(), running.addr);
+            let mut arrives = |name, text| -> Result<Program> {
+                let mut client = lab.start_client(name, addr)?;
+                running.program.expect(" connected\n")?;
+                client.expect("send> ")?;
+                client.type_line(text);
+                client.expect(&format!("received: {text}\nsend> "))?;
+                Ok(client)
+            };
+            let mut first = arrives("first", "I came first")?;
+            let mut second = arrives("second", "I came second")?;
+            #[cfg(target_os = "linux")]
+            if server.waits_in == EPOLL_WAIT {
+                assert_eq!(proc::threads(running.program.id()), Some(1));
+            }
+            if server.lets_finish() {
+                running.program.interrupt();
+                running.program.expect("\nno new clients; ")?;
+            }
+            first.type_line("I am still here");
+            first.expect("received: I am still here\nsend> ")?;
+            for (client, bytes) in [(&mut second, 14), (&mut first, 29)] {
+                client.end_input();
+                client.expect_exit(0)?;
+                let closed = format!("the connection after {bytes} bytes\n");
+                running.program.expect(&closed)?;
+            }
+            if server.lets_finish() {
+                running.ended_well()?;
+            }
+            assert_eq!(running.complaints(), "");
+
+            let (number, _) = server.lesson.split_at(2);
+            let scene = format!("{number}-two-clients");
+            let mut scene = Transcript::new(&lab, &scene, addr);
+            let command = format!("cargo run -p lesson-{}", server.lesson);
+            scene.terminal("server", &command, &running.program);
+            let command = "cargo run --bin client";
+            scene.terminal("first", command, &first);
+            scene.terminal("second", command, &second);
+            scene.check()
+        },
+    );
+}
+
 /// The accept queue is std's. The limit is in the lessons' headers.
 #[test]
 #[cfg(target_os = "linux")]
 fn clients_beyond_an_accept_queue_of_128_try_again_and_are_served() {
-    const QUEUE: usize = 128 + 1; // Linux takes one more than was asked for.
     const BEYOND: usize = 70;
     each(Server::answers_alone, |server| {
         let mut running = server.start()?;
@@ -867,6 +966,30 @@ fn clients_in_turn_leave_nothing_behind() {
         }
         assert_eq!(running.at_rest()?, before, "threads and descriptors");
         Ok(())
+    });
+}
+
+/// A stop interrupts a read that has a timeout, and a wait for events:
+/// signal(7).
+#[test]
+#[cfg(target_os = "linux")]
+fn a_server_that_was_stopped_goes_on_with_its_clients() {
+    each(Server::answers_alone, |server| {
+        let mut running = server.start()?;
+        let count = server.at_once.min(4);
+        let mut clients = running.connect_many("client", count)?;
+        for _ in 0..5 {
+            for client in &mut clients {
+                running.is_answered(client)?;
+            }
+            running.program.suspend();
+            running.program.wait_until_stopped(true)?;
+            running.program.resume();
+            running.program.wait_until_stopped(false)?;
+        }
+        assert_eq!(running.complaints(), "");
+        drop(clients);
+        running.serves()
     });
 }
 
@@ -1160,6 +1283,154 @@ fn as_many_clients_that_never_read_as_it_serves_at_once_freeze_it() {
     );
 }
 
+#[test]
+fn a_client_that_falls_silent_is_closed_after_the_timeout() {
+    each(
+        |server| matches!(server.non_reader, SentAway(_, TIMED_OUT)),
+        |server| {
+            let mut running = server.start_at("127.0.0.1:0", &["500"])?;
+            for has_spoken in [false, true] {
+                let mut idle = running.connect("idle")?;
+                if has_spoken {
+                    running.is_answered(&mut idle)?;
+                }
+                let local = idle.local_addr()?;
+                let said = format!("{local}: {TIMED_OUT}");
+                running.program.expect_error(&said)?;
+                idle.expect_end()?;
+            }
+            assert_eq!(lines(&running.program.stderr()), 2);
+            running.serves()
+        },
+    );
+}
+
+// The end.
+
+#[test]
+#[cfg(target_os = "linux")]
+fn ctrl_c_cuts_off_all_clients() {
+    each(
+        |server| {
+            server.answers_alone()
+                && server.at_once > 1
+                && !server.lets_finish()
+        },
+        |server| {
+            let mut command = harness::takes_ctrl_c(&server.path()?);
+            command.arg("127.0.0.1:0").args(server.args);
+            let mut running = server.start_command(command)?;
+            let mut clients = running.connect_many("client", 2)?;
+            for client in &mut clients {
+                running.is_answered(client)?;
+            }
+            running.program.interrupt();
+            clients.iter_mut().try_for_each(Peer::expect_end)?;
+            let status = running.program.exit()?;
+            assert_eq!(status.code(), None, "ended by a signal");
+            Ok(())
+        },
+    );
+}
+
+#[test]
+#[cfg(unix)]
+fn three_million_bytes_under_way_come_back_whole() {
+    const COUNT: usize = 3_000_000;
+    each(Server::lets_finish, |server| {
+        let mut running = server.start_at("127.0.0.1:0", &[AN_HOUR])?;
+        let mut client = running.connect("client")?;
+        // They fill the four queues, and the rest is not even sent.
+        let sending = client.send_in_background(bytes(COUNT), 64 << 10);
+        running.program.expect(" connected\n")?;
+        running.is_asked_to_end()?;
+        client.expect(bytes(COUNT))?;
+        joined(sending)?;
+        client.half_close()?;
+        client.expect_end()?;
+        let closed = " closed the connection after 3000000 bytes\n";
+        running.program.expect(closed)?;
+        running.ended_well()
+    });
+}
+
+/// A stopped program accepts nobody, and its kernel does.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_accept_queue_is_served_before_the_end() {
+    each(Server::lets_finish, |server| {
+        // By chance it might be done right once.
+        for _ in 0..6 {
+            let mut running = server.start_at("127.0.0.1:0", &[AN_HOUR])?;
+            running.waits_for_a_client()?;
+            running.program.suspend();
+            running.program.wait_until_stopped(true)?;
+            let clients = running.connect_many("waiting", QUEUE)?;
+            for client in &clients {
+                client.send("I was here before the end")?;
+            }
+            running.program.interrupt();
+            running.program.resume();
+            for mut client in clients {
+                client.expect("I was here before the end")?;
+                client.half_close()?;
+                client.expect_end()?;
+            }
+            running.ended_well()?;
+        }
+        Ok(())
+    });
+}
+
+/// The old one does not listen any more while it serves those it has.
+#[test]
+#[cfg(unix)]
+fn the_next_server_need_not_wait_for_the_last_client() {
+    // Where, on Linux, no client of another test can have the server's port.
+    let alone = match cfg!(target_os = "linux") {
+        true => "127.0.0.3:0",
+        false => "127.0.0.1:0",
+    };
+    each(Server::lets_finish, |server| {
+        let mut old = server.start_at(alone, &[AN_HOUR])?;
+        let mut client = old.connect("client")?;
+        old.is_answered(&mut client)?;
+        old.is_asked_to_end()?;
+        server.start_at(&old.addr.to_string(), &[])?.serves()?;
+        old.is_answered(&mut client)?;
+        client.close();
+        old.ended_well()
+    });
+}
+
+/// A limit: who waits for a place that there is not, is reset.
+#[test]
+#[cfg(target_os = "linux")]
+fn out_of_descriptors_it_ends_and_resets_who_waits() {
+    each(Server::lets_finish, |server| {
+        let mut running = server.start_at("127.0.0.1:0", &[AN_HOUR])?;
+        let mut first = running.connect("first")?;
+        running.is_answered(&mut first)?;
+        running.waits_for_a_client()?;
+        running.leave_descriptors(0);
+        // The `accept` that waits has its descriptor, the next one gets none.
+        let more = usize::from(server.waits_in == "accept4");
+        let mut served = running.connect_many("served", more)?;
+        for client in &mut served {
+            running.is_answered(client)?;
+        }
+        let mut waits = running.connect("waits")?;
+        let said = "cannot accept a client, trying again: ";
+        running.program.expect_error(said)?;
+        running.is_asked_to_end()?;
+        waits.expect_reset()?;
+        running.is_answered(&mut first)?;
+        drop((first, served));
+        running.program.expect("goodbye\n")?;
+        running.program.expect_exit(0)
+    });
+}
+
 // The machine says no.
 
 /// Out of descriptors, `accept` fails at once, again and again.
@@ -1279,34 +1550,87 @@ fn a_request_is_the_system_calls_of_the_table() {
                     running.program.expect_error("close(")?;
                 }
             }
-            let wanted = match server.answers {
-                Datagrams => [("recvfrom", requests + 1), ("sendto", requests)],
-                Typed | Echo | Lines | Chat => {
-                    [("accept4", 2), ("sendto", requests)]
-                }
-            };
-            running.at_rest()?;
-            running.lab.wait_until("the server waits again", || {
-                let trace = running.program.stderr();
-                let counts = strace::counts(&trace);
-                let waits = server.waits_in != EPOLL_WAIT
-                    || strace::calls(&trace).last().is_some_and(|call| {
-                        call.name == EPOLL_WAIT && call.result.is_none()
-                    });
-                waits
-                    && wanted
-                        .iter()
-                        .all(|(name, count)| counts.get(*name) >= Some(count))
-            })?;
-            Ok(strace::counts(&running.program.stderr()))
+            match server.answers {
+                Datagrams => running.has_made("recvfrom", requests + 1),
+                Typed | Echo | Lines | Chat => running.has_made("accept4", 2),
+            }
         };
         let more = strace::increase(&calls(10)?, &calls(10 + REQUESTS)?);
-        let wanted: Vec<_> = server
-            .calls
-            .iter()
-            .map(|(name, count)| ((*name).to_owned(), count * REQUESTS))
-            .collect();
-        assert_eq!(more, wanted);
+        assert_eq!(more, times(REQUESTS, server.calls));
+        Ok(())
+    });
+}
+
+#[cfg(target_os = "linux")]
+fn times(count: usize, calls: &[(&str, usize)]) -> Vec<(String, usize)> {
+    let times = |(name, each): &(&str, _)| ((*name).to_owned(), each * count);
+    calls.iter().map(times).collect()
+}
+
+#[cfg(target_os = "linux")]
+impl Running<'_> {
+    /// Its calls, when it has made so many of this one, and waits again. (Not
+    /// by a kill, which leaves calls in the trace without a name.)
+    fn has_made(&self, call: &str, count: usize) -> Result<strace::Counts> {
+        self.at_rest()?;
+        self.lab.wait_until("the server waits again", || {
+            let trace = self.program.stderr();
+            let waits = self.server.waits_in != EPOLL_WAIT
+                || strace::calls(&trace).last().is_some_and(|call| {
+                    call.name == EPOLL_WAIT && call.result.is_none()
+                });
+            waits && strace::counts(&trace).get(call) >= Some(&count)
+        })?;
+        Ok(strace::counts(&self.program.stderr()))
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+#[ignore = "needs strace"]
+fn a_connection_is_the_system_calls_that_it_must_be() {
+    const CONNECTIONS: usize = 100;
+    each(all, |server| {
+        let wanted: &[_] = match server.lesson {
+            "03-threaded" => &[
+                ("accept4", 1),
+                ("close", 1),
+                ("recvfrom", 2),
+                ("sendto", 1),
+                ("write", 2),
+            ],
+            "10-event-loop" => &[
+                ("accept4", 2),
+                ("close", 1),
+                ("epoll_ctl", 1),
+                // It is connected; it can be written to; it has sent; it has
+                // left.
+                (EPOLL_WAIT, 4),
+                ("recvfrom", 3),
+                ("sendto", 1),
+                ("write", 2),
+            ],
+            _ => return Ok(()),
+        };
+        let calls = |connections| -> Result<strace::Counts> {
+            let mut running = server.start_traced(&[])?;
+            for _ in 0..connections {
+                running.at_rest()?;
+                let mut client = running.connect("client")?;
+                running.program.expect(" connected\n")?;
+                running.at_rest()?;
+                running.is_answered(&mut client)?;
+                running.at_rest()?;
+                client.half_close()?;
+                client.expect_end()?;
+                // In the trace, which comes a little later.
+                running.program.expect_error(" closed the connection ")?;
+                running.program.expect_error("close(")?;
+            }
+            running.has_made("accept4", connections + 1)
+        };
+        let more = strace::increase(&calls(10)?, &calls(10 + CONNECTIONS)?);
+        assert_eq!(more, times(CONNECTIONS, wanted));
         Ok(())
     });
 }
