@@ -897,30 +897,6 @@ fn the_client_reaches_a_name_and_an_ipv6_address() -> Result {
     Ok(())
 }
 
-/// From `const DEFAULT_ADDR` to the end of `const HINT`.
-fn address_and_hint(file: &str) -> io::Result<String> {
-    let text = std::fs::read_to_string(harness::root().join(file))?;
-    let lines = text
-        .lines()
-        .skip_while(|line| !line.starts_with("const DEFAULT_ADDR"))
-        .take(3);
-    Ok(lines.collect::<Vec<_>>().join("\n"))
-}
-
-#[test]
-fn addresses_and_hints_are_those_of_lesson_01() -> io::Result<()> {
-    for (first, here) in [
-        ("src/main.rs", "src/main.rs"),
-        ("src/bin/client.rs", "src/bin/udp-client.rs"),
-    ] {
-        let first =
-            address_and_hint(&format!("crates/01-single-client/{first}"))?;
-        assert!(first.ends_with(';'), "{first}");
-        assert_eq!(address_and_hint(&format!("crates/05-udp/{here}"))?, first);
-    }
-    Ok(())
-}
-
 /// Whichever of the two is asked first.
 #[test]
 #[cfg(target_os = "linux")]

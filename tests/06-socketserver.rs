@@ -15,7 +15,7 @@ use std::time::Duration;
 use assert_cmd::cargo::cargo_bin;
 #[cfg(target_os = "linux")]
 use harness::strace;
-use harness::{Lab, Peer, Program, Result, Transcript, UdpPeer, proc, root};
+use harness::{Lab, Peer, Program, Result, Transcript, UdpPeer, proc};
 use socket2::{Domain, Socket, Type};
 use socketserver::{
     Datagram, Handler, Job, ProcessRequest, Sequential, Server, Tcp,
@@ -1092,30 +1092,6 @@ fn a_bad_choice_is_refused_with_all_that_there_are() -> Result {
         assert!(choices().all(|choice| said.contains(choice)), "{said}");
     }
     Ok(())
-}
-
-// What is copied.
-
-/// The text of another lesson; nothing if that lesson was taken out.
-fn other_lesson(path: &str) -> Option<String> {
-    let text = fs::read_to_string(root().join("crates").join(path)).ok();
-    if text.is_none() {
-        eprintln!("skipped: no crates/{path} to compare with");
-    }
-    text
-}
-
-/// All but the marks by which lesson 04's chapter shows parts of it.
-#[test]
-fn the_pool_is_that_of_lesson_04() {
-    if let Some(theirs) = other_lesson("04-thread-pool/src/pool.rs") {
-        let ours = include_str!("../crates/06-socketserver/src/pool.rs");
-        let marks = |line: &&str| !line.starts_with("// ANCHOR");
-        assert!(
-            ours.lines().eq(theirs.lines().filter(marks)),
-            "pool.rs differs"
-        );
-    }
 }
 
 // What it costs.

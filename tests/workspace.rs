@@ -296,133 +296,79 @@ fn no_test_sleeps_and_neither_does_the_harness() {
     }
 }
 
-const OPERATOR_1: &str = "01-single-client/src/main.rs";
-const OPERATOR_2: &str = "02-reuse-addr/src/main.rs";
-const CLIENT: &str = "01-single-client/src/bin/client.rs";
-const THREADED: &str = "03-threaded/src/main.rs";
-const POOL: &str = "04-thread-pool/src/main.rs";
-const DATAGRAMS: &str = "05-udp/src/main.rs";
-const SOCKETSERVER: &str = "06-socketserver/src/main.rs";
-const FRAMING: &str = "07-framing/src/main.rs";
-const LINE_CLIENT: &str = "07-framing/src/bin/line-client.rs";
-const OPERATOR_8: &str = "08-dual-stack/src/main.rs";
-const DUAL_CLIENT: &str = "08-dual-stack/src/bin/dual-client.rs";
-const SHUTDOWN: &str = "09-shutdown/src/main.rs";
-const SHUTDOWN_MODULE: &str = "09-shutdown/src/shutdown.rs";
-const EVENT_LOOP: &str = "10-event-loop/src/main.rs";
-const EVENT_LOOP_CLIENT: &str = "10-event-loop/src/client.rs";
-const ASYNC: &str = "11-async/src/main.rs";
-const CHAT: &str = "12-chat/src/main.rs";
-const CHAT_STATE: &str = "12-chat/src/client.rs";
-const CHAT_CLIENT: &str = "12-chat/src/bin/chat-client.rs";
-
 /// What stands in several programs because each stands alone: the beginning
-/// of its first line, and the programs.
-const COPIES: [(&str, &[&str]); 18] = [
+/// of its first line, and the files, such as `01/bin/client` for
+/// `crates/01-single-client/src/bin/client.rs`.
+const COPIES: [(&str, &str); 19] = [
     (
         "const DEFAULT_ADDR: ",
-        &[
-            OPERATOR_1,
-            OPERATOR_2,
-            OPERATOR_8,
-            CLIENT,
-            THREADED,
-            POOL,
-            DATAGRAMS,
-            SOCKETSERVER,
-            FRAMING,
-            LINE_CLIENT,
-            SHUTDOWN,
-            EVENT_LOOP,
-            ASYNC,
-            CHAT,
-            CHAT_CLIENT,
-        ],
+        "01/main 02/main 08/main 01/bin/client 03/main 04/main 05/main \
+         06/main 07/main 07/bin/line-client 09/main 10/main 11/main 12/main \
+         12/bin/chat-client 05/bin/udp-client",
     ),
     (
         "const HINT: ",
-        &[
-            OPERATOR_1,
-            OPERATOR_2,
-            OPERATOR_8,
-            THREADED,
-            POOL,
-            DATAGRAMS,
-            SOCKETSERVER,
-            FRAMING,
-            SHUTDOWN,
-            EVENT_LOOP,
-            ASYNC,
-            CHAT,
-        ],
+        "01/main 02/main 08/main 03/main 04/main 05/main 06/main 07/main \
+         09/main 10/main 11/main 12/main",
     ),
     (
         "const BUFFER_SIZE: ",
-        &[
-            OPERATOR_1,
-            OPERATOR_2,
-            OPERATOR_8,
-            CLIENT,
-            THREADED,
-            POOL,
-            SOCKETSERVER,
-            FRAMING,
-            SHUTDOWN,
-            EVENT_LOOP_CLIENT,
-            ASYNC,
-            CHAT_STATE,
-            CHAT_CLIENT,
-        ],
+        "01/main 02/main 08/main 01/bin/client 03/main 04/main 06/main \
+         07/main 09/main 10/client 11/main 12/client 12/bin/chat-client",
     ),
     (
         "const ACCEPT_PAUSE: ",
-        &[
-            OPERATOR_1,
-            OPERATOR_2,
-            OPERATOR_8,
-            THREADED,
-            POOL,
-            FRAMING,
-            SHUTDOWN_MODULE,
-            EVENT_LOOP,
-            ASYNC,
-            CHAT,
-        ],
+        "01/main 02/main 08/main 03/main 04/main 07/main 09/shutdown \
+         10/main 11/main 12/main",
     ),
     (
         "fn accept(",
-        &[OPERATOR_1, OPERATOR_2, OPERATOR_8, THREADED, POOL, FRAMING],
+        "01/main 02/main 08/main 03/main 04/main 07/main",
     ),
-    ("fn serve(", &[THREADED, SHUTDOWN]),
-    ("fn echo(", &[THREADED, SOCKETSERVER, SHUTDOWN]),
-    ("const HINT: ", &[LINE_CLIENT, CHAT_CLIENT]),
-    ("const LISTENER: ", &[EVENT_LOOP, CHAT]),
-    ("const READS_A_TURN: ", &[EVENT_LOOP_CLIENT, CHAT_STATE]),
-    ("const MAX_LINE: ", &[FRAMING, CHAT_STATE]),
+    ("fn serve(", "03/main 09/main"),
+    ("fn echo(", "03/main 06/main 09/main"),
+    ("const HINT: ", "07/bin/line-client 12/bin/chat-client"),
+    ("const LISTENER: ", "10/main 12/main"),
+    ("const READS_A_TURN: ", "10/client 12/client"),
+    ("const MAX_LINE: ", "07/main 12/client"),
     (
         "fn server_has_gone(",
-        &[CLIENT, LINE_CLIENT, DUAL_CLIENT, CHAT_CLIENT],
+        "01/bin/client 07/bin/line-client 08/bin/dual-client \
+         12/bin/chat-client",
     ),
-    ("fn finish(", &[CLIENT, DUAL_CLIENT]),
-    ("fn converse(", &[CLIENT, DUAL_CLIENT]),
-    ("enum Closed ", &[OPERATOR_1, OPERATOR_2, OPERATOR_8]),
-    ("fn converse(", &[OPERATOR_1, OPERATOR_2, OPERATOR_8]),
+    ("fn finish(", "01/bin/client 08/bin/dual-client"),
+    ("fn converse(", "01/bin/client 08/bin/dual-client"),
+    ("enum Closed ", "01/main 02/main 08/main"),
+    ("fn converse(", "01/main 02/main 08/main"),
     (
         "fn show(",
-        &[OPERATOR_1, OPERATOR_2, OPERATOR_8, CLIENT, DUAL_CLIENT],
+        "01/main 02/main 08/main 01/bin/client 08/bin/dual-client",
     ),
     (
         "fn prompt(",
-        &[OPERATOR_1, OPERATOR_2, OPERATOR_8, CLIENT, DUAL_CLIENT],
+        "01/main 02/main 08/main 01/bin/client 08/bin/dual-client",
     ),
+    ("const HINT: ", "01/bin/client 05/bin/udp-client"),
 ];
+
+fn source(file: &str) -> PathBuf {
+    let (number, path) = file.split_once('/').expect("such as 01/main");
+    let mut lessons = lessons().into_iter();
+    let lesson = lessons.find(|lesson| lesson.starts_with(number));
+    let lesson = lesson.unwrap_or_else(|| panic!("no lesson {number}"));
+    Path::new("crates")
+        .join(lesson)
+        .join("src")
+        .join(path)
+        .with_extension("rs")
+}
 
 /// The text of an item, its documentation included.
 fn item(file: &str, start: &str) -> String {
-    let text = read(Path::new("crates").join(file));
+    let text = read(source(file));
     let lines: Vec<_> = text.lines().collect();
     let at = lines.iter().position(|line| line.starts_with(start));
-    let at = at.unwrap_or_else(|| panic!("no {start:?} in crates/{file}"));
+    let at = at.unwrap_or_else(|| panic!("no {start:?} in {file}"));
     let documented = lines[..at].iter().rev();
     let first = at - documented.take_while(|l| l.starts_with("///")).count();
     let constant = start.starts_with("const");
@@ -435,28 +381,28 @@ fn item(file: &str, start: &str) -> String {
 #[test]
 fn what_is_copied_from_lesson_to_lesson_is_identical() {
     for (start, files) in COPIES {
-        for file in &files[1..] {
+        let mut files = files.split(' ');
+        let first = files.next().expect("two files");
+        for file in files {
             assert!(
-                item(file, start) == item(files[0], start),
-                "{start}... differs: crates/{} and crates/{file}",
-                files[0]
+                item(file, start) == item(first, start),
+                "{start}... differs: {first} and {file}"
             );
         }
     }
-    let decoder_of = |lesson| -> String {
-        let text = read(format!("crates/{lesson}/src/lines.rs"));
+    // All but the marks by which a chapter shows parts of it.
+    let module = |file| -> String {
+        let text = read(source(file));
         let lines = text.split_inclusive('\n');
         lines.filter(|line| !line.contains("// ANCHOR")).collect()
     };
-    assert!(
-        decoder_of("07-framing") == decoder_of("12-chat"),
-        "lines.rs"
-    );
+    assert!(module("07/lines") == module("12/lines"), "lines.rs");
+    assert!(module("04/pool") == module("06/pool"), "pool.rs");
     let loop_of = |file: &str| {
         let main = item(file, "fn main() ");
         let start = main.find("    println!(\"listening on ");
         start.map(|start| main[start..].to_owned())
     };
-    assert!(loop_of(OPERATOR_1).is_some(), "{OPERATOR_1}: no loop");
-    assert_eq!(loop_of(OPERATOR_1), loop_of(OPERATOR_2), "the loop of main");
+    assert!(loop_of("01/main").is_some(), "01/main: no loop");
+    assert_eq!(loop_of("01/main"), loop_of("02/main"), "the loop of main");
 }
