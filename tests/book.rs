@@ -36,7 +36,6 @@
 //! **Prose** is plain: see [`prose_problems`].
 
 use std::{
-    cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     fs,
     ops::Range,
@@ -47,13 +46,6 @@ use std::{
 use anyhow::{Context, Result};
 use book::Built;
 use harness::root;
-use html5ever::{
-    tendril::StrTendril,
-    tokenizer::{
-        BufferQueue, TagKind, Token, TokenSink, TokenSinkResult, Tokenizer,
-        states::RawKind,
-    },
-};
 use mdbook_markdown::{
     MarkdownOptions, new_cmark_parser,
     pulldown_cmark::{CodeBlockKind, Event, HeadingLevel, Tag, TagEnd},
@@ -508,57 +500,43 @@ type Site = BTreeMap<String, SiteFile>;
 
 impl SiteFile {
     fn parse(path: &str, text: String) -> SiteFile {
-        let file = RefCell::new(SiteFile::default());
+        let mut file = SiteFile::default();
         if path.ends_with(".html") {
-            let queue = BufferQueue::default();
-            queue.push_back(StrTendril::from(text.as_str()));
-            let tokenizer =
-                Tokenizer::new(Collector(&file), Default::default());
-            // Only a script that runs could stop the tokenizer before the end.
-            let _ = tokenizer.feed(&queue);
-            tokenizer.end();
+            file.read_tags(&text);
         }
-        let mut file = file.into_inner();
         file.text = text;
         file
     }
-}
 
-struct Collector<'a>(&'a RefCell<SiteFile>);
-
-impl TokenSink for Collector<'_> {
-    type Handle = ();
-
-    fn process_token(&self, token: Token, _: u64) -> TokenSinkResult<()> {
-        let Token::TagToken(tag) = token else {
-            return TokenSinkResult::Continue;
-        };
-        let mut file = self.0.borrow_mut();
-        for attribute in &tag.attrs {
-            let value = attribute.value.to_string();
-            match &*attribute.name.local {
-                "id" => {
-                    file.ids.insert(value);
+    fn read_tags(&mut self, text: &str) {
+        static NO_MARKUP: LazyLock<Regex> = LazyLock::new(|| {
+            regex(
+                r"(?xs)<!--.*?--> | (<script\b[^>]*>).*?</script> |
+                <style\b.*?</style>",
+            )
+        });
+        static TAG: LazyLock<Regex> =
+            LazyLock::new(|| regex(r"<([a-z]\w*)\s([^>]*)>"));
+        static ATTRIBUTE: LazyLock<Regex> =
+            LazyLock::new(|| regex(r#"([\w:-]+)=("[^"]*"|'[^']*'|[^\s"'>]+)"#));
+        for tag in TAG.captures_iter(&NO_MARKUP.replace_all(text, "$1")) {
+            for attribute in ATTRIBUTE.captures_iter(&tag[2]) {
+                let value = attribute[2].trim_matches(['"', '\'']).to_owned();
+                match &attribute[1] {
+                    "id" => {
+                        self.ids.insert(value);
+                    }
+                    "href" | "src" | "xlink:href" | "poster" | "data" => {
+                        let loads = !matches!(&tag[1], "a" | "area");
+                        self.references.push(Reference { url: value, loads });
+                    }
+                    "class" => {
+                        self.runs_code |=
+                            value.split_whitespace().any(|c| c == "playground");
+                    }
+                    _ => {}
                 }
-                "href" | "src" | "xlink:href" | "poster" | "data" => {
-                    let loads = !matches!(&*tag.name, "a" | "area");
-                    file.references.push(Reference { url: value, loads });
-                }
-                "class" => {
-                    file.runs_code |=
-                        value.split_whitespace().any(|c| c == "playground");
-                }
-                _ => {}
             }
-        }
-        match (&*tag.name, tag.kind) {
-            ("script", TagKind::StartTag) => {
-                TokenSinkResult::RawData(RawKind::ScriptData)
-            }
-            ("style", TagKind::StartTag) => {
-                TokenSinkResult::RawData(RawKind::Rawtext)
-            }
-            _ => TokenSinkResult::Continue,
         }
     }
 }
