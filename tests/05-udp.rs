@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, ScopedJoinHandle};
+use std::thread;
 use std::time::Duration;
 
 use assert_cmd::cargo::cargo_bin;
@@ -60,14 +60,8 @@ fn in_both_modes(test: impl Fn(&[&str]) -> Result + Sync) -> Result {
         MODES
             .map(|mode| scope.spawn(|| test(mode)))
             .into_iter()
-            .try_for_each(joined)
+            .try_for_each(|mode| mode.join().expect("no panic"))
     })
-}
-
-fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
-    thread
-        .join()
-        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// The programs say nothing about a datagram, so silence is all there is.
@@ -802,7 +796,7 @@ fn the_exit_code_tells_whether_the_last_line_was_answered() -> Result {
             .map(|(input, code)| (scope.spawn(|| exit_code(input)), code))
             .into_iter()
             .try_for_each(|(found, code)| {
-                assert_eq!(joined(found)?, Some(code));
+                assert_eq!(found.join().expect("no panic")?, Some(code));
                 Ok(())
             })
     })

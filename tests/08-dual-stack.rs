@@ -10,7 +10,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use assert_cmd::cargo::cargo_bin;
-use harness::{Lab, Program, Result, Transcript};
+use harness::{Lab, Program, Result, Transcript, has_ipv6};
 use socket2::{Domain, Protocol, Socket, Type};
 
 #[path = "../crates/08-dual-stack/src/connect.rs"]
@@ -29,14 +29,6 @@ fn server_path() -> &'static Path {
 
 fn start_client(lab: &Lab, addrs: &[&str]) -> Result<Program> {
     lab.start("client", cargo_bin!("dual-client"), addrs)
-}
-
-fn has_ipv6() -> bool {
-    let has = TcpListener::bind("[::1]:0").is_ok();
-    if !has {
-        eprintln!("skipped: this machine has no IPv6");
-    }
-    has
 }
 
 fn v4(port: u16) -> SocketAddr {
