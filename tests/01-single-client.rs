@@ -68,29 +68,6 @@ fn a_conversation_goes_back_and_forth() -> Result {
     scene.check()
 }
 
-#[test]
-fn what_arrives_is_shown_without_waiting_for_a_newline() -> Result {
-    let lab = Lab::new();
-    let (mut server, addr) = start_server(&lab)?;
-    let a = lab.connect("a", addr)?;
-    a.send("no newline")?;
-    server.expect("received: no newline\nreply> ")?;
-    Ok(())
-}
-
-#[test]
-fn an_answer_without_a_newline_is_shown_by_the_client() -> Result {
-    let lab = Lab::new();
-    let listener = lab.listen("listener")?;
-    let mut client = start_client(&lab, listener.addr())?;
-    let mut peer = listener.accept("peer")?;
-    client.type_line("hi");
-    peer.expect("hi\n")?;
-    peer.send("ho")?;
-    client.expect("send> received: ho\nsend> ")?;
-    Ok(())
-}
-
 // The end of a connection.
 
 #[test]
@@ -198,20 +175,6 @@ fn a_client_behind_a_cut_cable_is_never_missed() -> Result {
     let mut scene = Transcript::new(&lab, "01-cable", addr);
     scene.text("cut", &format!("$ ss -tn\n{}", rows.join("\n")));
     scene.check()
-}
-
-#[test]
-fn a_reset_after_a_message_is_noticed_when_the_operator_replies() -> Result {
-    let lab = Lab::new();
-    let (mut server, addr) = start_server(&lab)?;
-    let a = lab.connect("a", addr)?;
-    let local = a.local_addr()?;
-    a.send("half a mess")?;
-    server.expect("received: half a mess\nreply> ")?;
-    a.reset()?;
-    server.type_line("go on");
-    server.expect_complaint_about(local)?;
-    lab.good_client_gets_reply(&mut server, addr)
 }
 
 #[test]

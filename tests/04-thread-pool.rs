@@ -13,7 +13,7 @@ use std::time::Duration;
 use assert_cmd::cargo::cargo_bin;
 #[cfg(target_os = "linux")]
 use harness::strace::{self, Call};
-use harness::{Lab, Peer, Program, Result, Transcript, joined, lines, proc};
+use harness::{Lab, Peer, Program, Result, Transcript, joined, proc};
 
 // The pool's own tests stand here, not in `pool.rs`: lesson 06 copies that
 // file as it is, and would carry its tests along. A package with only a
@@ -78,23 +78,6 @@ fn timed_out(peer: &Peer, timeout: &str) -> Result<String> {
     Ok(format!(
         "{local}: no byte in or out for {timeout}, closed\n"
     ))
-}
-
-// The echo.
-
-#[test]
-fn a_client_is_two_lines_however_much_it_says() -> Result {
-    let lab = Lab::new();
-    let (mut server, addr) = start_server(&lab, NO_TIMEOUT)?;
-    let mut a = lab.connect("a", addr)?;
-    for _ in 0..100 {
-        a.gets_echo("hello\n")?;
-    }
-    a.close();
-    server.expect(" closed the connection after 600 bytes\n")?;
-    assert_eq!(lines(&server.stdout()), 3);
-    assert_eq!(String::from_utf8_lossy(&server.stderr()), "");
-    Ok(())
 }
 
 // Few workers, many clients.
@@ -169,19 +152,6 @@ fn sixty_clients_do_not_use_up_thirty_two_descriptors() -> Result {
     good_clients_are_served(&lab, &server, addr)?;
     assert_eq!(String::from_utf8_lossy(&server.stderr()), "");
     Ok(())
-}
-
-#[test]
-fn clients_that_left_while_they_waited_are_soon_done_with() -> Result {
-    let lab = Lab::new();
-    let (mut server, addr) = start_server(&lab, NO_TIMEOUT)?;
-    let served = occupy_workers(&lab, addr)?;
-    drop(connect(&lab, addr, 20)?);
-    drop(served);
-    for _ in 0..WORKERS + 20 {
-        server.expect(" closed the connection after ")?;
-    }
-    good_clients_are_served(&lab, &server, addr)
 }
 
 // The timeout.

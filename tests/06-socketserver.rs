@@ -302,29 +302,6 @@ macro_rules! for_each_kind {
 // What CPython's test_socketserver.py asks of its module.
 
 #[test]
-fn each_kind_of_server_serves_three_clients_and_shuts_down() -> Result {
-    for_each_kind!(|T, process| {
-        let lab = Lab::new();
-        let server = run_server(bind::<T, _>(process, Line::new().0));
-        for _ in 0..3 {
-            let mut client = Client::of::<T>(&lab, server.addr)?;
-            says_hello_world(&mut client)?;
-            client.expect_end()?;
-        }
-        server.shut_down_and_close();
-        Ok(())
-    })
-}
-
-#[test]
-fn the_address_is_the_one_really_bound() {
-    let server = bind::<Tcp, _>(Sequential, Line::new().0);
-    let addr = server.local_addr().unwrap();
-    assert_ne!(addr.port(), 0);
-    assert!(TcpStream::connect(addr).is_ok());
-}
-
-#[test]
 fn twenty_servers_are_shut_down_as_soon_as_they_are_started() -> Result {
     for_each_kind!(|T, _process| {
         let servers: Vec<_> = (0..20)
