@@ -12,9 +12,9 @@ use std::{
 };
 
 use assert_cmd::cargo::cargo_bin;
-use harness::{Lab, Program, Result, Transcript};
+use harness::{Lab, Program, Result};
 #[cfg(target_os = "linux")]
-use harness::{Peer, lines, proc};
+use harness::{Peer, Transcript, lines, proc};
 
 #[cfg(target_os = "linux")]
 const MIB: usize = 1 << 20;
@@ -25,6 +25,7 @@ const TOO_MUCH: usize = 32 * MIB;
 #[cfg(target_os = "linux")]
 const REFUSED: &str = "cannot accept a client, trying again: Too many open \
     files (os error 24)\n";
+#[cfg(target_os = "linux")]
 const CLIENT_COMMAND: &str = "cargo run --bin client";
 
 fn server_path() -> &'static Path {

@@ -1,6 +1,5 @@
 //! Lesson 06 does what its chapter says: the module, and the server on it.
 
-use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
 use std::mem;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -572,7 +571,7 @@ fn shutdown_by_a_handler_with_a_full_accept_queue_is_no_deadlock() -> Result {
 #[cfg(target_os = "linux")]
 fn link_local_addr() -> Option<SocketAddr> {
     use std::net::{Ipv6Addr, SocketAddrV6};
-    let table = fs::read_to_string("/proc/net/if_inet6").ok()?;
+    let table = std::fs::read_to_string("/proc/net/if_inet6").ok()?;
     let row = table.lines().find(|line| line.starts_with("fe80"))?;
     let mut fields = row.split_whitespace();
     let ip = u128::from_str_radix(fields.next()?, 16).ok()?;

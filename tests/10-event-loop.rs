@@ -1,24 +1,20 @@
 //! Lesson 10 does what its chapter says, with good clients and bad ones.
+//! Only Linux tells of a program what is asked here: elsewhere its tests are
+//! those of the battery.
+#![cfg(target_os = "linux")]
 
-use std::net::SocketAddr;
-use std::path::Path;
-#[cfg(target_os = "linux")]
-use std::{
-    fs,
-    io::{self, BufRead, BufReader, Read, Write},
-    net::{Shutdown, TcpStream},
-    path::PathBuf,
-    process::{Child, Command, Stdio},
-    thread,
-    time::Duration,
-};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use std::{fs, thread};
 
 use assert_cmd::cargo::cargo_bin;
-use harness::{Lab, Program, Result, Transcript};
-#[cfg(target_os = "linux")]
-use harness::{Peer, bytes, joined, proc, strace, tasks};
+use harness::{
+    Lab, Peer, Program, Result, Transcript, bytes, joined, proc, strace, tasks,
+};
 
-#[cfg(target_os = "linux")]
 const MIB: usize = 1 << 20;
 
 fn server_path() -> &'static Path {
@@ -34,7 +30,6 @@ fn start_server(lab: &Lab) -> Result<(Program, SocketAddr)> {
 /// Its standard output is a pipe that nobody reads: when it is full, `println!`
 /// waits, and everybody with it.
 #[test]
-#[cfg(target_os = "linux")]
 fn one_call_that_blocks_stops_everybody() -> Result {
     let lab = Lab::new();
     let mut server = Unread::start();
@@ -64,13 +59,11 @@ fn one_call_that_blocks_stops_everybody() -> Result {
 }
 
 /// A server whose output is not read.
-#[cfg(target_os = "linux")]
 struct Unread {
     child: Child,
     addr: SocketAddr,
 }
 
-#[cfg(target_os = "linux")]
 impl Unread {
     fn start() -> Self {
         let mut child = Command::new(server_path())
@@ -91,7 +84,6 @@ impl Unread {
     }
 }
 
-#[cfg(target_os = "linux")]
 impl Drop for Unread {
     fn drop(&mut self) {
         let _ = self.child.kill();
@@ -99,7 +91,6 @@ impl Drop for Unread {
     }
 }
 
-#[cfg(target_os = "linux")]
 fn connect(lab: &Lab, addr: SocketAddr, count: usize) -> Result<Vec<Peer>> {
     (0..count).map(|_| lab.connect("client", addr)).collect()
 }
@@ -107,11 +98,9 @@ fn connect(lab: &Lab, addr: SocketAddr, count: usize) -> Result<Vec<Peer>> {
 // Many.
 
 /// Descriptors that a process needs besides those of its clients.
-#[cfg(target_os = "linux")]
 const SPARE: usize = 100;
 
 /// So many clients, or as many as the limit allows, and then it says so.
-#[cfg(target_os = "linux")]
 fn at_most(count: usize) -> usize {
     if harness::can_open(count + SPARE) {
         return count;
@@ -125,7 +114,6 @@ fn at_most(count: usize) -> usize {
 /// A client that has been served, and from now on says nothing. One byte of
 /// its answer stays unread, and makes a reset of its end: thousands in
 /// TIME-WAIT would slow down later tests.
-#[cfg(target_os = "linux")]
 fn idle(addr: SocketAddr) -> io::Result<TcpStream> {
     let mut client = TcpStream::connect(addr)?;
     client.set_read_timeout(Some(Duration::from_secs(20)))?;
@@ -136,7 +124,6 @@ fn idle(addr: SocketAddr) -> io::Result<TcpStream> {
 
 /// Measured: 0.2 KiB.
 #[test]
-#[cfg(target_os = "linux")]
 fn nine_thousand_idle_clients_cost_at_most_1_kib_each() -> Result {
     let count = at_most(9000);
     let lab = Lab::new();
@@ -157,7 +144,6 @@ fn nine_thousand_idle_clients_cost_at_most_1_kib_each() -> Result {
 
 /// Lesson 04 has four workers, and they keep them all.
 #[test]
-#[cfg(target_os = "linux")]
 fn clients_that_send_a_byte_now_and_then_freeze_lesson_04_and_not_this_one()
 -> Result {
     let lab = Lab::new();
@@ -196,7 +182,6 @@ fn clients_that_send_a_byte_now_and_then_freeze_lesson_04_and_not_this_one()
 
 /// Each fills the kernel's buffers with megabytes.
 #[test]
-#[cfg(target_os = "linux")]
 fn twenty_clients_that_never_read_cost_one_read_each() -> Result {
     const COUNT: usize = 20;
     let lab = Lab::new().with_timeout(Duration::from_secs(60));
@@ -232,7 +217,6 @@ fn twenty_clients_that_never_read_cost_one_read_each() -> Result {
 }
 
 #[test]
-#[cfg(target_os = "linux")]
 fn two_clients_go_on_while_one_floods_the_server() -> Result {
     let lab = Lab::new().with_timeout(Duration::from_secs(60));
     let (_server, addr) = start_server(&lab)?;
@@ -249,7 +233,6 @@ fn two_clients_go_on_while_one_floods_the_server() -> Result {
 /// How many reads of a client that floods the server come before the first of
 /// a client that has said something after it. All of it has been sent while
 /// the server was stopped, so it does not matter how quickly anybody is.
-#[cfg(target_os = "linux")]
 fn reads_before_anothers(path: &Path) -> Result<usize> {
     let lab = Lab::new().with_timeout(Duration::from_secs(60));
     let options = ["-e", "trace=recvfrom"];
@@ -282,7 +265,6 @@ fn reads_before_anothers(path: &Path) -> Result<usize> {
 }
 
 #[test]
-#[cfg(target_os = "linux")]
 #[ignore = "needs strace"]
 fn after_sixteen_reads_it_is_anothers_turn_and_without_turns_never() -> Result {
     assert_eq!(reads_before_anothers(server_path())?, 16);
@@ -295,7 +277,6 @@ fn after_sixteen_reads_it_is_anothers_turn_and_without_turns_never() -> Result {
 
 /// This lesson's program with another line in `client.rs`, as an example that
 /// Git ignores.
-#[cfg(target_os = "linux")]
 fn edited(line: &str, other: &str) -> Result<PathBuf> {
     let package = harness::root().join("crates/10-event-loop");
     let folder = package.join("examples/edited");
@@ -315,7 +296,6 @@ fn edited(line: &str, other: &str) -> Result<PathBuf> {
 // Level and edge.
 
 #[test]
-#[cfg(target_os = "linux")]
 #[ignore = "needs python3"]
 fn transcript_level_and_edge() -> Result {
     let lab = Lab::new();

@@ -8,12 +8,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use assert_cmd::cargo::cargo_bin;
-use harness::{Lab, Peer, Program, Result, Transcript, bytes, joined, lines};
+use harness::{Lab, Peer, Program, Result, Transcript, joined, lines};
 #[cfg(target_os = "linux")]
-use harness::{proc, strace};
+use harness::{bytes, proc, strace};
 
 /// In milliseconds: where nobody is to be sent away.
+#[cfg(unix)]
 const AN_HOUR: &str = "3600000";
+#[cfg(unix)]
 const NO_NEW_CLIENTS: &str =
     "\nno new clients; waiting for those who are here\n";
 #[cfg(target_os = "linux")]

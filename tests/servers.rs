@@ -22,8 +22,8 @@ use std::{env, fs, thread};
 #[cfg(target_os = "linux")]
 use harness::strace;
 use harness::{
-    Fault, Lab, Peer, Program, Result, Transcript, bad_addresses, bytes,
-    joined, lines, proc,
+    Fault, Lab, Peer, Program, Result, bad_addresses, bytes, joined, lines,
+    proc,
 };
 
 use Answers::{Chat, Datagrams, Echo, Lines, Typed};
@@ -298,7 +298,8 @@ impl Server {
         self.answers == Datagrams
     }
 
-    /// On Unix, asked by a signal to end, it lets those who are there finish.
+    /// Asked by a signal to end, it lets those who are there finish.
+    #[cfg(unix)]
     fn lets_finish(&self) -> bool {
         ["09-shutdown", "11-async"].contains(&self.lesson)
     }
@@ -881,7 +882,7 @@ fn transcript_two_clients_are_served_at_once() {
 
             let (number, _) = server.lesson.split_at(2);
             let scene = format!("{number}-two-clients");
-            let mut scene = Transcript::new(&lab, &scene, addr);
+            let mut scene = harness::Transcript::new(&lab, &scene, addr);
             let command = format!("cargo run -p lesson-{}", server.lesson);
             scene.terminal("server", &command, &running.program);
             let command = "cargo run --bin client";
