@@ -110,13 +110,11 @@ fn good_client_is_served(lab: &Lab, choice: &str, addr: SocketAddr) -> Result {
 
 // The module, from within.
 
-/// Answers a line with the line, once; `fail` and `panic` are orders. Tells
-/// the test what it did.
+/// Answers a line with the line, once; `fail` and `panic` are orders, and
+/// `fail twice` one for `handle_error`, too. Tells the test what it did.
 struct Line {
     told: Sender<&'static str>,
     own_server: Arc<OnceLock<Arc<Waker>>>,
-    /// What it does beyond telling, when it hears of an error.
-    hearing: fn(),
 }
 
 impl Line {
@@ -125,7 +123,6 @@ impl Line {
         let line = Self {
             told,
             own_server: Arc::default(),
-            hearing: || {},
         };
         (line, events)
     }
@@ -139,6 +136,7 @@ impl Line {
         self.tell("handled");
         match line {
             b"fail\n" => Err(io::Error::other("told to fail")),
+            b"fail twice\n" => Err(io::Error::other("told to fail twice")),
             b"panic\n" => panic!("told to panic"),
             b"stop\n" => {
                 self.own_server.get().expect("a test set it").shutdown();
@@ -149,13 +147,14 @@ impl Line {
     }
 
     fn error(&self, error: &io::Error) {
-        self.tell(match error.to_string().as_str() {
+        let error = error.to_string();
+        self.tell(match error.trim_end_matches(" twice") {
             "told to fail" => "failed",
             "its handler panicked" => "panicked",
             "no thread" => "no thread",
             _ => "another error",
         });
-        (self.hearing)();
+        assert!(!error.ends_with(" twice"), "told to panic");
     }
 }
 
@@ -195,12 +194,12 @@ impl<P: ProcessRequest> ProcessRequest for Told<P> {
     }
 }
 
-/// As a system that starts no more threads.
-struct NoThread;
+/// As a system that starts no more threads, and says so in these words.
+struct NoThread(&'static str);
 
 impl ProcessRequest for NoThread {
     fn process_request(&mut self, _: Job) -> io::Result<()> {
-        Err(io::Error::other("no thread"))
+        Err(io::Error::other(self.0))
     }
 }
 
@@ -355,9 +354,11 @@ fn a_handler_that_fails_or_panics_ends_its_own_request_only() -> Result {
         let server = run_server(bind::<T, _>(process, line));
         // More often than the pool has workers.
         for _ in 0..3 {
-            for (order, event) in
-                [("fail\n", "failed"), ("panic\n", "panicked")]
-            {
+            for (order, event) in [
+                ("fail\n", "failed"),
+                ("panic\n", "panicked"),
+                ("fail twice\n", "failed"),
+            ] {
                 let mut client = Client::of::<T>(&lab, server.addr)?;
                 client.send(order)?;
                 until(&events, event);
@@ -373,11 +374,10 @@ fn a_handler_that_fails_or_panics_ends_its_own_request_only() -> Result {
 #[test]
 fn a_request_without_a_thread_ends_alone_even_if_handle_error_panics() -> Result
 {
-    for hearing in [|| {}, || panic!("told to panic")] {
+    for words in ["no thread", "no thread twice"] {
         let lab = Lab::new();
-        let (mut line, events) = Line::new();
-        line.hearing = hearing;
-        let server = run_server(bind::<Tcp, _>(NoThread, line));
+        let (line, events) = Line::new();
+        let server = run_server(bind::<Tcp, _>(NoThread(words), line));
         for _ in 0..3 {
             let mut client = lab.connect("client", server.addr)?;
             until(&events, "no thread");
@@ -386,26 +386,6 @@ fn a_request_without_a_thread_ends_alone_even_if_handle_error_panics() -> Result
         server.shut_down_and_close();
     }
     Ok(())
-}
-
-#[test]
-fn a_panic_in_handle_error_ends_its_own_request_only() -> Result {
-    for_each_kind!(|T, process| {
-        let lab = Lab::new();
-        let (mut line, events) = Line::new();
-        line.hearing = || panic!("told to panic");
-        let server = run_server(bind::<T, _>(process, line));
-        // More often than the pool has workers.
-        for _ in 0..3 {
-            let mut client = Client::of::<T>(&lab, server.addr)?;
-            client.send("fail\n")?;
-            until(&events, "failed");
-            client.expect_end()?;
-        }
-        says_hello_world(&mut Client::of::<T>(&lab, server.addr)?)?;
-        server.shut_down_and_close();
-        Ok(())
-    })
 }
 
 /// Answers `big` with more than a datagram can carry.
