@@ -90,34 +90,6 @@ fn without_clients_each_signal_ends_it_with_success() -> Result {
     Ok(())
 }
 
-/// A stopped program accepts nobody, and its kernel does.
-#[test]
-#[cfg(target_os = "linux")]
-fn six_who_wait_in_the_accept_queue_are_served() -> Result {
-    let lab = Lab::new();
-    let (mut server, addr) = start_server(&lab, AN_HOUR)?;
-    server.wait_until_blocked_in(&["accept4"])?;
-    server.suspend();
-    server.wait_until_stopped(true)?;
-    let mut clients = Vec::new();
-    for n in 0..6 {
-        let client = lab.connect(&format!("client {n}"), addr)?;
-        client.send(format!("I am number {n}"))?;
-        clients.push(client);
-    }
-    server.interrupt();
-    server.resume();
-    for (n, client) in clients.iter_mut().enumerate() {
-        client.expect(format!("I am number {n}"))?;
-        client.half_close()?;
-        client.expect_end()?;
-    }
-    ended_well(&mut server)?;
-    let printed = String::from_utf8_lossy(&server.stdout()).into_owned();
-    assert_eq!(printed.matches(" connected\n").count(), 6, "{printed}");
-    Ok(())
-}
-
 #[test]
 fn the_port_is_free_at_once_for_the_next_server() -> Result {
     let lab = Lab::new();
