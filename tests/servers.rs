@@ -1330,8 +1330,9 @@ fn three_million_bytes_under_way_come_back_whole() {
 #[cfg(target_os = "linux")]
 fn a_full_accept_queue_is_served_before_the_end() {
     each(Server::lets_finish, |server| {
-        // By chance it might be done right once.
-        for _ in 0..6 {
+        // A `select!` without an order might do it right by chance once.
+        let rounds = if server.lesson == "11-async" { 6 } else { 1 };
+        for _ in 0..rounds {
             let mut running = server.start_at("127.0.0.1:0", &[AN_HOUR])?;
             running.waits_for_a_client()?;
             running.program.suspend();
