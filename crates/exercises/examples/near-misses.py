@@ -5,9 +5,7 @@ another mistake. Usage: near-misses.py NAME HOST:PORT. (`mapped`, `right`,
 """
 
 import asyncio
-import concurrent.futures
 import contextlib
-import asyncio
 import ipaddress
 import os
 import queue
@@ -164,14 +162,6 @@ def reads_until_a_newline_ends_it(conn):
             data = b""
 
 
-def decodes_each_read(conn):
-    text = ""
-    while data := conn.recv(4096):
-        *lines, text = (text + data.decode(errors="replace")).split("\n")
-        for line in lines:
-            conn.sendall(measured(line.encode()))
-
-
 # Exercise 02: greet visitors.
 
 
@@ -183,15 +173,6 @@ def greet(server, then=lambda conn: None):
         conn.sendall(b"you are visitor %d\n" % number)
         then(conn)
         conn.close()
-
-
-def takes_the_next_port():
-    host, port = address()
-    while True:
-        try:
-            greet(listening(socket.create_server((host, port))))
-        except OSError:
-            port += 1
 
 
 def takes_any_port():
@@ -287,13 +268,6 @@ def two_at_a_time():
         in_thread(work)
     while True:
         clients.put(server.accept()[0])
-
-
-def thirty_at_a_time():
-    server = listener()
-    with concurrent.futures.ThreadPoolExecutor(30) as pool:
-        while True:
-            pool.submit(count_words, server.accept()[0])
 
 
 def one_writer():
@@ -434,19 +408,6 @@ def pool(clients, serve=serve_lines, workers=3):
             clients.put_nowait(conn)
         except queue.Full:
             send_away(conn)
-
-
-def blocks_on_a_full_queue():
-    server, clients = listener(), queue.Queue(CHAIRS)
-
-    def work():
-        while True:
-            serve_safely(clients.get())
-
-    for _ in range(3):
-        in_thread(work)
-    while True:
-        clients.put(server.accept()[0])
 
 
 def serve_safely(conn):
@@ -876,14 +837,6 @@ def waits_for_the_end(conn):
     conn.recv(1024)
 
 
-def in_hexadecimal(ip, conn):
-    mapped = getattr(ip, "ipv4_mapped", None)
-    if mapped is None:
-        return told(ip, conn)
-    a, b = divmod(int(mapped), 65536)
-    return told(ip, conn).replace(str(mapped), f"::ffff:{a:x}:{b:x}")
-
-
 def all_of_it_mapped(ip, conn):
     distance = "near" if str(ip) == "::1" or ip.version == 4 else "far"
     return f"IPv{ip.version} {ip} {distance}\n"
@@ -924,11 +877,6 @@ def finish(
 ):
     for number in signals:
         signal.signal(number, lambda *_: told())
-    finish_with(lambda conn: add_up(conn, is_idle))
-    leave()
-
-
-def finish_with(serve):
     server, threads = listener(), []
     server.settimeout(0.05)
     while not OVER.is_set():
@@ -936,20 +884,11 @@ def finish_with(serve):
             conn, _ = server.accept()
         except TimeoutError:
             continue
-        threads.append(in_thread(serve, conn))
+        threads.append(in_thread(add_up, conn, is_idle))
     server.close()
     for thread in threads:
         thread.join()
-
-
-def keeps_the_socket():
-    kept = []
-
-    def serve(conn):
-        kept.append(conn.dup())
-        add_up(conn, is_between_sums)
-
-    finish_with(serve)
+    leave()
 
 
 def add_up(conn, is_idle):
@@ -1020,13 +959,6 @@ class LosesHalfALine(Adder):
     def read(self):
         super().read()
         self.line = b""
-
-
-class SendsOnce(Adder):
-    def write(self):
-        with contextlib.suppress(BlockingIOError):
-            self.conn.send(self.unsent)
-        self.unsent = b""
 
 
 class RepeatsAPart(Adder):
@@ -1304,7 +1236,6 @@ PROGRAMS = {
     "reads-until-a-newline-ends-it": lambda: one_after_the_other(
         reads_until_a_newline_ends_it
     ),
-    "decodes-each-read": lambda: one_after_the_other(decodes_each_read),
     "surrogates": lambda: one_after_the_other(
         lambda conn: as_text(
             lambda line: line.decode(errors="surrogateescape"), conn
@@ -1316,7 +1247,6 @@ PROGRAMS = {
         )
     ),
     "says-goodbye": lambda: greet(listener(), says_goodbye),
-    "thirty-at-a-time": thirty_at_a_time,
     "one-writer": one_writer,
     "panics-at-panicking": lambda: pool(
         queue.Queue(CHAIRS), panics_at_panicking
@@ -1330,8 +1260,6 @@ PROGRAMS = {
     "turns-the-mark-away": lambda: turn(
         answer=lambda text: framed(text.decode("utf-8-sig")[::-1].encode())
     ),
-    "keeps-the-socket": keeps_the_socket,
-    "takes-the-next-port": takes_the_next_port,
     "takes-any-port": takes_any_port,
     "waits-behind-the-greeting": lambda: greet(
         listener(), lambda conn: conn.recv(1024)
@@ -1342,11 +1270,8 @@ PROGRAMS = {
     "no-word-twice": no_word_twice,
     "talks-of-what-is-not-implemented": talks_of_what_is_not_implemented,
     "mapped": mapped,
-    "last-come-first-served": lambda: pool(queue.LifoQueue(CHAIRS)),
     "never-sees-the-end": lambda: pool(queue.Queue(CHAIRS), never_sees_the_end),
-    "one-chair-more": lambda: pool(queue.Queue(CHAIRS + 1)),
     "one-chair-less": lambda: pool(queue.Queue(CHAIRS - 1)),
-    "two-workers": lambda: pool(queue.Queue(CHAIRS), workers=2),
     "says-ready-too-early": says_ready_too_early,
     "always-busy": always_busy,
     "crashes-on-nothing": lambda: datagrams(crashes_on_nothing),
@@ -1365,8 +1290,6 @@ PROGRAMS = {
     "waits-for-the-first-word": waits_for_the_first_word,
     "late-words": late_words,
     "four-workers": lambda: pool(queue.Queue(CHAIRS), workers=4),
-    "forty-chairs": lambda: pool(queue.Queue(40)),
-    "blocks-on-a-full-queue": blocks_on_a_full_queue,
     "dies-of-a-full-queue": dies_of_a_full_queue,
     "a-queue-for-each-worker": a_queue_for_each_worker,
     "a-dispatcher-holds-one": a_dispatcher_holds_one,
@@ -1376,7 +1299,6 @@ PROGRAMS = {
     "answers-who-asked-last": answers_who_asked_last,
     "one-second-of-grace": lambda: adds(lambda threads: time.sleep(1)),
     "waits-for-the-last": lambda: adds(lambda threads: threads[-1].join()),
-    "waits-for-the-first": lambda: adds(lambda threads: threads[0].join()),
     "ends-late": lambda: adds(lambda threads: time.sleep(5)),
     "says-where": lambda: adds(wait_for_all, "shutting down at home"),
     "does-not-flush": lambda: adds(wait_for_all, flush=False),
@@ -1402,8 +1324,6 @@ PROGRAMS = {
     "refuses-and-stays": lambda: turn(refuse=refused_and_waited_for),
     "who": who,
     "splits-at-the-first-colon": lambda: who(split_at_the_first_colon),
-    "takes-the-brackets-along": lambda: who(lambda _: address()),
-    "mapped-in-hexadecimal": lambda: who(line=in_hexadecimal),
     "all-of-it-mapped": lambda: who(line=all_of_it_mapped),
     "near-is-the-servers-own-address": lambda: who(
         line=near_is_the_servers_own_address
@@ -1419,14 +1339,8 @@ PROGRAMS = {
     "everywhere-of-ipv4": lambda: who(
         bound=lambda host: "0.0.0.0" if "." in host else host
     ),
-    "ipv6-as-ipv4": lambda: who(
-        line=lambda ip, conn: told(
-            ipaddress.IPv4Address(int(ip) % 2**32), conn
-        )
-    ),
     "leaves-with-143": lambda: finish(lambda: os._exit(143)),
     "leaves-by-the-signal": lambda: finish(leave_by_the_signal),
-    "leaves-with-1": lambda: finish(lambda: os._exit(1)),
     "cuts-off-with-130": lambda: finish(told=lambda: os._exit(130)),
     "takes-no-hint": lambda: finish(told=lambda: None),
     "ctrl-c-only": lambda: finish(signals=[signal.SIGINT]),
@@ -1436,7 +1350,6 @@ PROGRAMS = {
     "adds-for-all": lambda: add_for_all(Adder),
     "one-sum-for-all": lambda: add_for_all(OneSumForAll),
     "loses-half-a-line": lambda: add_for_all(LosesHalfALine),
-    "sends-once": lambda: add_for_all(SendsOnce),
     "repeats-a-part": lambda: add_for_all(RepeatsAPart),
     "sends-all": lambda: add_for_all(SendsAll),
     "throws-out-who-does-not-read": lambda: add_for_all(ThrowsOut),
@@ -1465,11 +1378,6 @@ PROGRAMS = {
     "closes-both-when-the-target-ends": lambda: relays(
         between=lambda a, b: both_ways(
             a, b, back=lambda b, a: pass_on(b, a, lambda a: shut(a, b))
-        )
-    ),
-    "tells-the-target-of-no-end": lambda: relays(
-        between=lambda a, b: both_ways(
-            a, b, lambda a, b: pass_on(a, b, lambda b: None)
         )
     ),
     "notices": notices,
