@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+from functools import partial
 
 CHAIRS = 4
 
@@ -48,16 +49,19 @@ def measured(line):
 
 
 def one_after_the_other(serve):
-    server = listener()
-    while True:
-        conn, _ = server.accept()
-        try:
-            serve(conn)
-        except OSError:
-            pass
-        conn.close()
+    """A program that serves one client, and then the next one."""
+
+    def program():
+        server = listener()
+        while True:
+            conn, _ = server.accept()
+            with conn, contextlib.suppress(OSError):
+                serve(conn)
+
+    return program
 
 
+@one_after_the_other
 def one_line_a_read(conn):
     """Keeps the rest, and looks at it when more comes."""
     rest = b""
@@ -68,6 +72,7 @@ def one_line_a_read(conn):
             conn.sendall(measured(line))
 
 
+@one_after_the_other
 def answers_the_rest_at_the_end(conn):
     rest = b""
     while data := conn.recv(4096):
@@ -77,6 +82,7 @@ def answers_the_rest_at_the_end(conn):
     conn.sendall(measured(rest))
 
 
+@one_after_the_other
 def last_line_first(conn):
     rest = b""
     while data := conn.recv(4096):
@@ -85,6 +91,7 @@ def last_line_first(conn):
             conn.sendall(measured(line))
 
 
+@one_after_the_other
 def slow(conn):
     for line in conn.makefile("rb"):
         time.sleep(3)
@@ -103,6 +110,7 @@ def keeps_the_connection():
             pass
 
 
+@one_after_the_other
 def gives_up_on_a_long_line(conn):
     for line in conn.makefile("rb"):
         if len(line) > 100_000:
@@ -110,11 +118,13 @@ def gives_up_on_a_long_line(conn):
         conn.sendall(measured(line[:-1]))
 
 
+@one_after_the_other
 def without_a_newline(conn):
     for line in conn.makefile("rb"):
         conn.sendall(measured(line[:-1])[:-1])
 
 
+@one_after_the_other
 def ff_is_the_end(conn):
     """As a `char` of C that is compared with EOF."""
     for line in conn.makefile("rb"):
@@ -123,6 +133,7 @@ def ff_is_the_end(conn):
         conn.sendall(measured(line[:-1]))
 
 
+@one_after_the_other
 def ends_at_a_zero(conn):
     for line in conn.makefile("rb"):
         conn.sendall(measured(line[:-1].split(b"\0")[0]))
@@ -139,12 +150,23 @@ def answers(conn):
         conn.sendall(measured(line[:-1]))
 
 
-def as_text(decoded, conn):
-    """Counts what `decoded` makes of a line, and sends the line's bytes back."""
-    for line in conn.makefile("rb"):
-        conn.sendall(b"%d %s" % (len(decoded(line[:-1])), line))
+def as_text(*encoding):
+    """Counts the characters of a line, and sends the line's bytes back."""
+
+    @one_after_the_other
+    def program(conn):
+        for line in conn.makefile("rb"):
+            count = len(line[:-1].decode(*encoding))
+            conn.sendall(b"%d %s" % (count, line))
+
+    return program
 
 
+surrogates = as_text("utf-8", "surrogateescape")
+drops_the_mark = as_text("utf-8-sig", "replace")
+
+
+@one_after_the_other
 def ends_at_a_lone_cr(conn):
     with conn.makefile(newline="", errors="surrogateescape") as lines:
         for line in lines:
@@ -152,6 +174,7 @@ def ends_at_a_lone_cr(conn):
             conn.sendall(measured(line))
 
 
+@one_after_the_other
 def reads_until_a_newline_ends_it(conn):
     data = b""
     while more := conn.recv(4096):
@@ -165,8 +188,8 @@ def reads_until_a_newline_ends_it(conn):
 # Exercise 02: greet visitors.
 
 
-def greet(server, then=lambda conn: None):
-    number = 0
+def greet(server=None, then=lambda conn: None):
+    server, number = server or listener(), 0
     while True:
         conn, _ = server.accept()
         number += 1
@@ -175,14 +198,20 @@ def greet(server, then=lambda conn: None):
         conn.close()
 
 
+waits_behind_the_greeting = partial(greet, then=lambda conn: conn.recv(1024))
+
+
 def takes_any_port():
     greet(listening(socket.create_server((address()[0], 0))))
 
 
-def says_goodbye(conn):
+def goodbye(conn):
     conn.shutdown(socket.SHUT_WR)
     while conn.recv(1024):
         pass
+
+
+says_goodbye = partial(greet, then=goodbye)
 
 
 def leaves_a_lock_behind():
@@ -372,33 +401,12 @@ def serve_lines(conn):
         conn.sendall(line[-2::-1] + b"\n")
 
 
-def panics_at_panicking(conn):
-    conn.sendall(b"ready\n")
-    for line in conn.makefile("rb"):
-        if line.startswith(b"panic"):
-            raise RuntimeError("a client wants it so")
-        conn.sendall(line[-2::-1] + b"\n")
-
-
-def never_sees_the_end(conn):
-    conn.sendall(b"ready\n")
-    rest = b""
-    while True:
-        *lines, rest = (rest + conn.recv(1024)).split(b"\n")
-        for line in lines:
-            conn.sendall(line[::-1] + b"\n")
-
-
-def pool(clients, serve=serve_lines, workers=3):
-    server = listener()
+def pool(serve=serve_lines, workers=3, chairs=CHAIRS):
+    server, clients = listener(), queue.Queue(chairs)
 
     def work():
         while True:
-            with clients.get() as conn:
-                try:
-                    serve(conn)
-                except (OSError, RuntimeError) as error:
-                    print(error, file=sys.stderr)
+            serve_safely(clients.get(), serve)
 
     for _ in range(workers):
         in_thread(work)
@@ -410,9 +418,32 @@ def pool(clients, serve=serve_lines, workers=3):
             send_away(conn)
 
 
-def serve_safely(conn):
+one_chair_less = partial(pool, chairs=CHAIRS - 1)
+four_workers = partial(pool, workers=4)
+
+
+@lambda serve: partial(pool, serve)
+def panics_at_panicking(conn):
+    conn.sendall(b"ready\n")
+    for line in conn.makefile("rb"):
+        if line.startswith(b"panic"):
+            raise RuntimeError("a client wants it so")
+        conn.sendall(line[-2::-1] + b"\n")
+
+
+@lambda serve: partial(pool, serve)
+def never_sees_the_end(conn):
+    conn.sendall(b"ready\n")
+    rest = b""
+    while True:
+        *lines, rest = (rest + conn.recv(1024)).split(b"\n")
+        for line in lines:
+            conn.sendall(line[::-1] + b"\n")
+
+
+def serve_safely(conn, serve=serve_lines):
     try:
-        serve_lines(conn)
+        serve(conn)
     except (OSError, RuntimeError) as error:
         print(error, file=sys.stderr)
     conn.close()
@@ -533,11 +564,8 @@ def keeps_the_place_of_who_left():
 
 
 def send_away(conn):
-    try:
+    with conn, contextlib.suppress(OSError):
         conn.sendall(b"busy\n")
-    except OSError:
-        pass
-    conn.close()
 
 
 def says_ready_too_early():
@@ -568,41 +596,53 @@ def always_busy():
 # Exercise 05: turn datagrams round.
 
 
-def datagrams(answer):
+def udp_socket():
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.bind(address())
-    listening(sock)
-    while True:
-        data, peer = sock.recvfrom(65_536)
-        try:
-            answer(sock, data, peer)
-        except OSError:
-            pass
+    return listening(sock)
+
+
+def datagrams(answer):
+    """A program that answers one datagram, and then the next one."""
+
+    def program():
+        sock = udp_socket()
+        while True:
+            data, peer = sock.recvfrom(65_536)
+            with contextlib.suppress(OSError):
+                answer(sock, data, peer)
+
+    return program
 
 
 def turned(data, space=b" "):
     return b"%d" % len(data) + space + data[::-1]
 
 
+@datagrams
 def crashes_on_nothing(sock, data, peer):
     print("begins with", data[0])
     sock.sendto(turned(data), peer)
 
 
+@datagrams
 def two_spaces(sock, data, peer):
     sock.sendto(turned(data, b"  "), peer)
 
 
+@datagrams
 def twice(sock, data, peer):
     sock.sendto(turned(data), peer)
     sock.sendto(turned(data), peer)
 
 
+@datagrams
 def one_answer_only(sock, data, peer):
     sock.sendto(turned(data), peer)
     threading.Event().wait()
 
 
+@datagrams
 def fails_in_a_thread(sock, data, peer):
     def answer():
         print("begins with", data[0])
@@ -612,10 +652,7 @@ def fails_in_a_thread(sock, data, peer):
 
 
 def answers_who_asked_last():
-    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    sock.bind(address())
-    listening(sock)
-    last, work = [None], queue.Queue()
+    sock, last, work = udp_socket(), [None], queue.Queue()
 
     def receive():
         while True:
@@ -685,6 +722,7 @@ def adds_short_lines():
     asyncio.run(main())
 
 
+@lambda wait: partial(adds, wait)
 def three_seconds_of_grace(threads):
     end = time.monotonic() + 3
     for thread in threads:
@@ -696,10 +734,17 @@ def wait_for_all(threads):
         thread.join()
 
 
+says_where = partial(adds, wait_for_all, "shutting down at home")
+does_not_flush = partial(adds, wait_for_all, flush=False)
+one_second_of_grace = partial(adds, lambda threads: time.sleep(1))
+ends_late = partial(adds, lambda threads: time.sleep(5))
+waits_for_the_last = partial(adds, lambda threads: threads[-1].join())
+
+
+@lambda wait: partial(adds, wait)
 def pool_threads_idle(threads):
     wait_for_all(threads)
     threading.Event().wait()
-
 
 
 def forgets_to_count_a_client_out():
@@ -778,15 +823,37 @@ def number(data, signed=False):
 def turn(
     header=lambda conn: number(exactly(conn, 4)), answer=reply, refuse=refused
 ):
-    def serve(conn):
-        try:
+    @one_after_the_other
+    def program(conn):
+        with contextlib.suppress(EOFError):
             while (length := header(conn)) <= 65_536:
                 conn.sendall(answer(exactly(conn, length)))
             refuse(conn, length)
-        except EOFError:
-            pass
 
-    one_after_the_other(serve)
+    return program
+
+
+right = turn()
+half_a_header = turn(lambda conn: number(conn.recv(4).ljust(4, b"\0")))
+signed_length = turn(lambda conn: number(exactly(conn, 4), True))
+two_bytes_of_length = turn(
+    lambda conn: number(exactly(conn, 2)), lambda text: reply(text)[2:]
+)
+turns_bytes_round = turn(answer=lambda text: framed(text[::-1]))
+adds_a_newline = turn(answer=lambda text: reply(text) + b"\n")
+no_answer_to_nothing = turn(answer=lambda text: text and reply(text))
+text_or_death = turn(
+    answer=lambda text: framed(text.decode()[::-1].encode())
+)
+turns_the_mark_away = turn(
+    answer=lambda text: framed(text.decode("utf-8-sig")[::-1].encode())
+)
+refuses_when_all_has_come = turn(refuse=refused_when_all_has_come)
+refuses_and_stays = turn(refuse=refused_and_waited_for)
+refuses_until_it_leaves = turn(refuse=refused_until_it_leaves)
+closes_after_one = one_after_the_other(
+    lambda conn: conn.sendall(reply(exactly(conn, number(exactly(conn, 4)))))
+)
 
 
 # Exercise 08: who are you?
@@ -832,16 +899,27 @@ def who(taken=bracketed, line=told, clients=-1, bound=str, then=id):
     threading.Event().wait()
 
 
-def waits_for_the_end(conn):
-    conn.shutdown(socket.SHUT_WR)
-    conn.recv(1024)
+splits_at_the_first_colon = partial(who, split_at_the_first_colon)
+who_one_client_only = partial(who, clients=1)
+who_waits_for_the_end = partial(who, then=goodbye)
+everywhere_of_ipv4 = partial(
+    who, bound=lambda host: "0.0.0.0" if "." in host else host
+)
+says_ipv6_always = partial(
+    who, line=lambda ip, conn: told(ip, conn).replace("IPv4", "IPv6")
+)
+who_without_a_newline = partial(
+    who, line=lambda ip, conn: told(ip, conn).strip()
+)
 
 
+@lambda line: partial(who, line=line)
 def all_of_it_mapped(ip, conn):
     distance = "near" if str(ip) == "::1" or ip.version == 4 else "far"
     return f"IPv{ip.version} {ip} {distance}\n"
 
 
+@lambda line: partial(who, line=line)
 def near_is_the_servers_own_address(ip, conn):
     own = ipaddress.ip_address(conn.getsockname()[0])
     near = told(ip, conn).replace("near", "far")
@@ -889,6 +967,14 @@ def finish(
     for thread in threads:
         thread.join()
     leave()
+
+
+leaves_with_143 = partial(finish, lambda: os._exit(143))
+leaves_by_the_signal = partial(finish, leave_by_the_signal)
+cuts_off_with_130 = partial(finish, told=lambda: os._exit(130))
+takes_no_hint = partial(finish, told=lambda: None)
+ctrl_c_only = partial(finish, signals=[signal.SIGINT])
+whole_numbers_only = partial(finish, is_idle=lambda total, rest: total is None)
 
 
 def add_up(conn, is_idle):
@@ -1027,6 +1113,19 @@ def add_for_all(kind):
             except (EOFError, OSError, ValueError):
                 del clients[number]
                 client.conn.close()
+
+
+adds_for_all = partial(add_for_all, Adder)
+one_sum_for_all = partial(add_for_all, OneSumForAll)
+loses_half_a_line = partial(add_for_all, LosesHalfALine)
+repeats_a_part = partial(add_for_all, RepeatsAPart)
+sends_all = partial(add_for_all, SendsAll)
+throws_out_who_does_not_read = partial(add_for_all, ThrowsOut)
+reads_once_an_edge = partial(add_for_all, ReadsOnceAnEdge)
+has_a_few_threads = partial(add_for_all, HasAFewThreads)
+adds_late = partial(add_for_all, AddsLate)
+
+
 # Exercise 11: pass it on.
 
 
@@ -1084,6 +1183,7 @@ def relays(**how):
         in_thread(lambda: relay(conn, **how))
 
 
+@lambda between: partial(relays, between=between)
 def waits_for_both_and_writes_to_one(conn, target):
     """The write waits for one of them only."""
     other = {conn: target, target: conn}
@@ -1113,12 +1213,35 @@ def pass_on_at_the_end(source, sink):
         sink.shutdown(socket.SHUT_WR)
 
 
-def under_a_lock(conn, lock=threading.Lock()):
+def pass_on_and_close_both(source, sink):
+    pass_on(source, sink, end=lambda sink: shut(source, sink))
+
+
+passes_on_lines = partial(
+    relays, between=partial(both_ways, forth=pass_on_lines, back=pass_on_lines)
+)
+passes_on_at_the_end = partial(
+    relays, between=partial(both_ways, back=pass_on_at_the_end)
+)
+closes_both_when_the_target_ends = partial(
+    relays, between=partial(both_ways, back=pass_on_and_close_both)
+)
+says_why_not = partial(
+    relays, refuse=lambda conn: conn.sendall(b"no such target\n")
+)
+keeps_a_client_without_a_target = partial(
+    relays, refuse=lambda conn: threading.Event().wait()
+)
+
+
+@lambda connect: partial(relays, connect=connect)
+def connects_under_a_lock(conn, lock=threading.Lock()):
     host, port = first_line(conn).rsplit(":", 1)
     with lock:
         return socket.create_connection((host, int(port)))
 
 
+@lambda connect: partial(relays, connect=connect)
 def three_at_a_time(conn, places=threading.Semaphore(3)):
     places.acquire()
     try:
@@ -1202,10 +1325,6 @@ def notices(**different):
     asyncio.run(serve())
 
 
-def follows_a_part(self, topic):
-    return any(topic in other or other in topic for other in self.topics)
-
-
 def follows_the_last(self, kind, topic, text=b""):
     if kind == b"follow":
         self.topics.clear()
@@ -1217,182 +1336,24 @@ def late_answer(self, count):
     Follower.answer(self, count)
 
 
-def in_words(self, count):
-    self.send(b"%d of them\n" % count)
-
-
-PROGRAMS = {
-    "one-line-a-read": lambda: one_after_the_other(one_line_a_read),
-    "answers-the-rest-at-the-end": lambda: one_after_the_other(
-        answers_the_rest_at_the_end
+a_part_is_the_topic = partial(
+    notices,
+    follows=lambda self, topic: any(
+        topic in other or other in topic for other in self.topics
     ),
-    "last-line-first": lambda: one_after_the_other(last_line_first),
-    "slow": lambda: one_after_the_other(slow),
-    "keeps-the-connection": keeps_the_connection,
-    "gives-up-on-a-long-line": lambda: one_after_the_other(
-        gives_up_on_a_long_line
-    ),
-    "ends-at-a-lone-cr": lambda: one_after_the_other(ends_at_a_lone_cr),
-    "reads-until-a-newline-ends-it": lambda: one_after_the_other(
-        reads_until_a_newline_ends_it
-    ),
-    "surrogates": lambda: one_after_the_other(
-        lambda conn: as_text(
-            lambda line: line.decode(errors="surrogateescape"), conn
-        )
-    ),
-    "drops-the-mark": lambda: one_after_the_other(
-        lambda conn: as_text(
-            lambda line: line.decode("utf-8-sig", "replace"), conn
-        )
-    ),
-    "says-goodbye": lambda: greet(listener(), says_goodbye),
-    "one-writer": one_writer,
-    "panics-at-panicking": lambda: pool(
-        queue.Queue(CHAIRS), panics_at_panicking
-    ),
-    "adds-short-lines": adds_short_lines,
-    "three-seconds-of-grace": lambda: adds(three_seconds_of_grace),
-    "text-or-death": lambda: turn(
-        answer=lambda text: framed(text.decode()[::-1].encode())
-    ),
-    "refuses-until-it-leaves": lambda: turn(refuse=refused_until_it_leaves),
-    "turns-the-mark-away": lambda: turn(
-        answer=lambda text: framed(text.decode("utf-8-sig")[::-1].encode())
-    ),
-    "takes-any-port": takes_any_port,
-    "waits-behind-the-greeting": lambda: greet(
-        listener(), lambda conn: conn.recv(1024)
-    ),
-    "leaves-a-lock-behind": leaves_a_lock_behind,
-    "two-at-a-time": two_at_a_time,
-    "first-client-only": first_client_only,
-    "no-word-twice": no_word_twice,
-    "talks-of-what-is-not-implemented": talks_of_what_is_not_implemented,
-    "mapped": mapped,
-    "never-sees-the-end": lambda: pool(queue.Queue(CHAIRS), never_sees_the_end),
-    "one-chair-less": lambda: pool(queue.Queue(CHAIRS - 1)),
-    "says-ready-too-early": says_ready_too_early,
-    "always-busy": always_busy,
-    "crashes-on-nothing": lambda: datagrams(crashes_on_nothing),
-    "two-spaces": lambda: datagrams(two_spaces),
-    "twice": lambda: datagrams(twice),
-    "one-answer-only": lambda: datagrams(one_answer_only),
-    "without-a-newline": lambda: one_after_the_other(without_a_newline),
-    "ff-is-the-end": lambda: one_after_the_other(ff_is_the_end),
-    "ends-at-a-zero": lambda: one_after_the_other(ends_at_a_zero),
-    "one-client-only": one_client_only,
-    "listens-before-it-binds": listens_before_it_binds,
-    "listens-anew-for-each-visitor": listens_anew_for_each_visitor,
-    "ends-after-its-visitors": ends_after_its_visitors,
-    "greets-late": greets_late,
-    "twelve-clients-only": twelve_clients_only,
-    "waits-for-the-first-word": waits_for_the_first_word,
-    "late-words": late_words,
-    "four-workers": lambda: pool(queue.Queue(CHAIRS), workers=4),
-    "dies-of-a-full-queue": dies_of_a_full_queue,
-    "a-queue-for-each-worker": a_queue_for_each_worker,
-    "a-dispatcher-holds-one": a_dispatcher_holds_one,
-    "serves-newcomers-only": serves_newcomers_only,
-    "keeps-the-place-of-who-left": keeps_the_place_of_who_left,
-    "fails-in-a-thread": lambda: datagrams(fails_in_a_thread),
-    "answers-who-asked-last": answers_who_asked_last,
-    "one-second-of-grace": lambda: adds(lambda threads: time.sleep(1)),
-    "waits-for-the-last": lambda: adds(lambda threads: threads[-1].join()),
-    "ends-late": lambda: adds(lambda threads: time.sleep(5)),
-    "says-where": lambda: adds(wait_for_all, "shutting down at home"),
-    "does-not-flush": lambda: adds(wait_for_all, flush=False),
-    "pool-threads-idle": lambda: adds(pool_threads_idle),
-    "forgets-to-count-a-client-out": forgets_to_count_a_client_out,
-    "right": turn,
-    "half-a-header": lambda: turn(
-        lambda conn: number(conn.recv(4).ljust(4, b"\0"))
-    ),
-    "signed-length": lambda: turn(lambda conn: number(exactly(conn, 4), True)),
-    "turns-bytes-round": lambda: turn(answer=lambda text: framed(text[::-1])),
-    "adds-a-newline": lambda: turn(answer=lambda text: reply(text) + b"\n"),
-    "two-bytes-of-length": lambda: turn(
-        lambda conn: number(exactly(conn, 2)), lambda text: reply(text)[2:]
-    ),
-    "no-answer-to-nothing": lambda: turn(
-        answer=lambda text: text and reply(text)
-    ),
-    "closes-after-one": lambda: one_after_the_other(
-        lambda conn: conn.sendall(reply(exactly(conn, number(exactly(conn, 4)))))
-    ),
-    "refuses-when-all-has-come": lambda: turn(refuse=refused_when_all_has_come),
-    "refuses-and-stays": lambda: turn(refuse=refused_and_waited_for),
-    "who": who,
-    "splits-at-the-first-colon": lambda: who(split_at_the_first_colon),
-    "all-of-it-mapped": lambda: who(line=all_of_it_mapped),
-    "near-is-the-servers-own-address": lambda: who(
-        line=near_is_the_servers_own_address
-    ),
-    "says-ipv6-always": lambda: who(
-        line=lambda ip, conn: told(ip, conn).replace("IPv4", "IPv6")
-    ),
-    "who-without-a-newline": lambda: who(
-        line=lambda ip, conn: told(ip, conn).strip()
-    ),
-    "who-one-client-only": lambda: who(clients=1),
-    "who-waits-for-the-end": lambda: who(then=waits_for_the_end),
-    "everywhere-of-ipv4": lambda: who(
-        bound=lambda host: "0.0.0.0" if "." in host else host
-    ),
-    "leaves-with-143": lambda: finish(lambda: os._exit(143)),
-    "leaves-by-the-signal": lambda: finish(leave_by_the_signal),
-    "cuts-off-with-130": lambda: finish(told=lambda: os._exit(130)),
-    "takes-no-hint": lambda: finish(told=lambda: None),
-    "ctrl-c-only": lambda: finish(signals=[signal.SIGINT]),
-    "whole-numbers-only": lambda: finish(
-        is_idle=lambda total, rest: total is None
-    ),
-    "adds-for-all": lambda: add_for_all(Adder),
-    "one-sum-for-all": lambda: add_for_all(OneSumForAll),
-    "loses-half-a-line": lambda: add_for_all(LosesHalfALine),
-    "repeats-a-part": lambda: add_for_all(RepeatsAPart),
-    "sends-all": lambda: add_for_all(SendsAll),
-    "throws-out-who-does-not-read": lambda: add_for_all(ThrowsOut),
-    "reads-once-an-edge": lambda: add_for_all(ReadsOnceAnEdge),
-    "has-a-few-threads": lambda: add_for_all(HasAFewThreads),
-    "adds-late": lambda: add_for_all(AddsLate),
-    "relays": relays,
-    "waits-for-both-and-writes-to-one": lambda: relays(
-        between=waits_for_both_and_writes_to_one
-    ),
-    "passes-on-lines": lambda: relays(
-        between=lambda a, b: both_ways(a, b, pass_on_lines, pass_on_lines)
-    ),
-    "passes-on-at-the-end": lambda: relays(
-        between=lambda a, b: both_ways(a, b, back=pass_on_at_the_end)
-    ),
-    "connects-under-a-lock": lambda: relays(connect=under_a_lock),
-    "three-at-a-time": lambda: relays(connect=three_at_a_time),
-    "relays-for-one-client": relays_for_one_client,
-    "says-why-not": lambda: relays(
-        refuse=lambda conn: conn.sendall(b"no such target\n")
-    ),
-    "keeps-a-client-without-a-target": lambda: relays(
-        refuse=lambda conn: threading.Event().wait()
-    ),
-    "closes-both-when-the-target-ends": lambda: relays(
-        between=lambda a, b: both_ways(
-            a, b, back=lambda b, a: pass_on(b, a, lambda a: shut(a, b))
-        )
-    ),
-    "notices": notices,
-    "a-part-is-the-topic": lambda: notices(follows=follows_a_part),
-    "one-topic-each": lambda: notices(hear=follows_the_last),
-    "late-notices": lambda: notices(answer=late_answer),
-    "counts-in-words": lambda: notices(answer=in_words),
-    "leaves-lines-out": lambda: notices(
-        most=64 << 10, too_much=lambda self: True
-    ),
-    "forgets-who-does-not-read": lambda: notices(too_much=lambda self: False),
-    "stays-open-behind-the-end": lambda: notices(
-        eof_received=lambda self: self.leave() or True
-    ),
-}
+)
+one_topic_each = partial(notices, hear=follows_the_last)
+late_notices = partial(notices, answer=late_answer)
+counts_in_words = partial(
+    notices, answer=lambda self, count: self.send(b"%d of them\n" % count)
+)
+leaves_lines_out = partial(
+    notices, most=64 << 10, too_much=lambda self: True
+)
+forgets_who_does_not_read = partial(notices, too_much=lambda self: False)
+stays_open_behind_the_end = partial(
+    notices, eof_received=lambda self: self.leave() or True
+)
 
 if __name__ == "__main__":
-    PROGRAMS[sys.argv[1]]()
+    globals()[sys.argv[1].replace("-", "_")]()
