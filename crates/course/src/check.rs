@@ -411,9 +411,7 @@ impl Check {
         wait: impl Fn(&mut Peer) -> harness::Result,
         cure: impl FnOnce(&mut Peer) -> bool,
     ) -> bool {
-        let is_silent =
-            |failure| StepError::from(failure).is(Symptom::TimedOut);
-        if !wait(client).is_err_and(is_silent) || !cure(client) {
+        if !wait(client).fails_with(Symptom::TimedOut) || !cure(client) {
             return false;
         }
         client.set_timeout(self.lab.timeout() / AT_ONCE);

@@ -137,6 +137,11 @@ impl StepError {
         stopped && self.got().is_some_and(whole)
     }
 
+    /// True if what came begins with this.
+    pub(crate) fn begins_with(&self, text: impl AsRef<[u8]>) -> bool {
+        self.got().is_some_and(|got| got.starts_with(text.as_ref()))
+    }
+
     /// When it was noticed.
     pub(crate) fn at(&self) -> Instant {
         self.0.at
@@ -201,9 +206,25 @@ pub(crate) trait Diagnose<T>: Sized {
     ) -> Result<T> {
         self.diagnose_if(id, |error| error.got() == Some(answer.as_ref()))
     }
+
+    /// It certainly means `id` if what came begins with this.
+    fn diagnose_beginning(
+        self,
+        beginning: impl AsRef<[u8]>,
+        id: &'static str,
+    ) -> Result<T> {
+        self.diagnose_if(id, |error| error.begins_with(beginning))
+    }
+
+    /// True if it failed in this way: see [`StepError::is`].
+    fn fails_with(self, symptom: Symptom) -> bool;
 }
 
 impl<T, E: Into<StepError>> Diagnose<T> for std::result::Result<T, E> {
+    fn fails_with(self, symptom: Symptom) -> bool {
+        self.is_err_and(|error| error.into().is(symptom))
+    }
+
     fn diagnose_if_cured(
         self,
         id: &'static str,

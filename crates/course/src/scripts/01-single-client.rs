@@ -58,7 +58,7 @@ pub(crate) fn check(c: &mut Check) -> Result {
                 // is late is not, either.
                 let next = c.word();
                 error.is(TimedOut)
-                    && is_silent(a.expect(answer(word)))
+                    && a.expect(answer(word)).fails_with(TimedOut)
                     && asks(&mut a, &next).is_ok()
             },
         )?;
@@ -81,13 +81,8 @@ pub(crate) fn check(c: &mut Check) -> Result {
     a.send(format!("{second}\n"))?;
     a.expect(answer(&format!("{first}{second}")))
         .diagnose_answer(answer(&second), "new-reader-for-each-line")
-        .diagnose_if("one-read-one-line", |error| {
-            // The rest may have come with it.
-            let alone = answer(&first);
-            error
-                .got()
-                .is_some_and(|got| got.starts_with(alone.as_bytes()))
-        })?;
+        // The rest may have come with it.
+        .diagnose_beginning(answer(&first), "one-read-one-line")?;
 
     let (first, second) = (c.word(), c.word());
     let cut = format!("{first}é{second}");
@@ -207,12 +202,10 @@ fn first_line(c: &Check, a: &mut Peer, word: &str) -> Result {
             error.is(TimedOut)
                 && c.is_cured(a, wait, |a| a.half_close().is_ok())
         })
-        .diagnose_if("counts-newline", |error| {
-            let wrong = format!("{} {word}\n", word.len() + 1);
-            error
-                .got()
-                .is_some_and(|got| got.starts_with(wrong.as_bytes()))
-        })
+        .diagnose_beginning(
+            format!("{} {word}\n", word.len() + 1),
+            "counts-newline",
+        )
         .diagnose_if("whole-buffer", |error| {
             // Zeros that nobody has sent, here or behind the newline.
             let has_zero = |bytes: &[u8]| bytes.contains(&0);
@@ -231,24 +224,18 @@ fn second_line(c: &Check, a: &mut Peer, word: &str) -> Result {
                 asks(&mut other, word)?;
                 asks(&mut other, word)
             };
-            error.is(Closed) && is_closed(again())
+            error.is(Closed) && again().fails_with(Closed)
         })
-        .diagnose_if("surplus-empty-line", |error| {
-            error.got().is_some_and(|got| got.starts_with(b"0 \n"))
-        })
-        .diagnose_if("keeps-earlier-lines", |error| {
-            let wrong = format!("{both} {word}\n");
-            error
-                .got()
-                .is_some_and(|got| got.starts_with(wrong.as_bytes()))
-        })
+        .diagnose_beginning("0 \n", "surplus-empty-line")
+        .diagnose_beginning(format!("{both} {word}\n"), "keeps-earlier-lines")
 }
 
 fn empty_line(c: &mut Check, a: &mut Peer) -> Result {
     let word = c.word();
     asks(a, "").diagnose_if("empty-line", |error| {
         if error.is(TimedOut) {
-            return is_silent(a.expect("0 \n")) && asks(a, &word).is_ok();
+            return a.expect("0 \n").fails_with(TimedOut)
+                && asks(a, &word).is_ok();
         }
         let lines = || -> harness::Result<Peer> {
             let mut other = c.connect("other")?;
@@ -259,7 +246,7 @@ fn empty_line(c: &mut Check, a: &mut Peer) -> Result {
         };
         error.is(Closed)
             && lines()
-                .is_ok_and(|mut other: Peer| is_closed(asks(&mut other, "")))
+                .is_ok_and(|mut other| asks(&mut other, "").fails_with(Closed))
     })
 }
 
@@ -295,8 +282,7 @@ fn closes_again(c: &mut Check, piece: &[u8]) -> bool {
         return false;
     };
     asks(&mut other, &word).is_ok()
-        && broken_line(c, &mut other, piece)
-            .is_err_and(|error| error.is(Closed))
+        && broken_line(c, &mut other, piece).fails_with(Closed)
 }
 
 fn a_long_answer(c: &mut Check) -> Result {
@@ -384,14 +370,6 @@ fn is_joined(got: &[u8], first: &str) -> bool {
                 .parse::<usize>()
                 .is_ok_and(|count| count > first.chars().count() + 1)
     })
-}
-
-fn is_silent(result: harness::Result) -> bool {
-    result.is_err_and(|failure| StepError::from(failure).is(TimedOut))
-}
-
-fn is_closed(result: harness::Result) -> bool {
-    result.is_err_and(|failure| StepError::from(failure).is(Closed))
 }
 
 fn answer(line: &str) -> String {

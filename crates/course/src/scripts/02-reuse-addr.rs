@@ -159,7 +159,7 @@ fn visitor(c: &mut Check, number: usize, last: Option<Peer>) -> Result<Peer> {
 fn resets_always(c: &mut Check) -> bool {
     (0..AGAIN).all(|_| {
         c.pause();
-        greeted(c).is_err_and(|error| error.is(Reset))
+        greeted(c).fails_with(Reset)
     })
 }
 
@@ -218,9 +218,7 @@ fn try_visitor(
         .diagnose_if("keeps-the-connection", |error| {
             // Who is merely busy, or late, greets nobody else meanwhile.
             error.is(TimedOut)
-                && visitor
-                    .expect_end()
-                    .is_err_and(|e| StepError::from(e).is(TimedOut))
+                && visitor.expect_end().fails_with(TimedOut)
                 && c.connect("next").is_ok_and(|mut next| {
                     next.expect("you are visitor ").is_ok()
                 })

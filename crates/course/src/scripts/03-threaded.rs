@@ -47,12 +47,7 @@ pub(crate) fn check(c: &mut Check) -> Result {
                 && c.is_cured(&mut a, wait, |a| a.half_close().is_ok())
         })
         .diagnose_answer(format!("{word} 0\n"), "counts-from-zero")
-        .diagnose_if("newline-in-the-word", |error| {
-            let kept = format!("{word}\n");
-            error
-                .got()
-                .is_some_and(|got| got.starts_with(kept.as_bytes()))
-        })?;
+        .diagnose_beginning(format!("{word}\n"), "newline-in-the-word")?;
     // Another one: so that what goes wrong is the second word, not the same.
     let second = c.word();
     asks(&mut a, &second, 1).diagnose_if("one-word-only", |error| {
@@ -61,8 +56,7 @@ pub(crate) fn check(c: &mut Check) -> Result {
             asks(&mut other, &c.word(), 1)?;
             asks(&mut other, &c.word(), 1)
         };
-        error.is(Closed)
-            && again(c).is_err_and(|e| StepError::from(e).is(Closed))
+        error.is(Closed) && again(c).fails_with(Closed)
     })?;
     asks(&mut a, &word, 2)?;
 
@@ -73,15 +67,8 @@ pub(crate) fn check(c: &mut Check) -> Result {
     a.expect(format!("{whole} 1\n"))
         .diagnose_if("one-read-one-word", |error| joins(error, &whole))?;
     a.send(format!("{last}\n"))?;
-    a.expect(format!("{first}{last} 1\n")).diagnose_if(
-        "one-read-one-word",
-        |error| {
-            let alone = format!("{first} 1\n");
-            error
-                .got()
-                .is_some_and(|got| got.starts_with(alone.as_bytes()))
-        },
-    )?;
+    a.expect(format!("{first}{last} 1\n"))
+        .diagnose_beginning(format!("{first} 1\n"), "one-read-one-word")?;
 
     let (first, last) = (c.word(), c.word());
     let cut = format!("{first}é{last}");
@@ -178,9 +165,7 @@ pub(crate) fn check(c: &mut Check) -> Result {
             let word = c.word();
             error.is(TimedOut)
                 && asks(&mut a, &word, 1).is_ok()
-                && client
-                    .expect_end()
-                    .is_err_and(|e| StepError::from(e).is(TimedOut))
+                && client.expect_end().fails_with(TimedOut)
         })?;
     }
     // Those who stay do not notice that others have left.

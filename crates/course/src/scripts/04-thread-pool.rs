@@ -297,10 +297,8 @@ fn is_silence(failure: &harness::Failure) -> bool {
 }
 
 fn sends_all_away(c: &Check) -> bool {
-    c.connect("i").is_ok_and(|mut i| {
-        i.expect("busy\n")
-            .is_err_and(|failure| StepError::from(failure).is(Closed))
-    })
+    c.connect("i")
+        .is_ok_and(|mut i| i.expect("busy\n").fails_with(Closed))
 }
 
 /// A client that leaves while all chairs are taken ends the program, if it does

@@ -84,9 +84,7 @@ pub(crate) fn check(c: &mut Check) -> Result {
                 let refused = error.is(Refused);
                 let nothing = || {
                     error.is(TimedOut)
-                        && client.expect(&turned).is_err_and(|failure| {
-                            StepError::from(failure).is(TimedOut)
-                        })
+                        && client.expect(&turned).fails_with(TimedOut)
                 };
                 // Right or wrong: the first one still gets answers.
                 (refused || nothing())
@@ -119,9 +117,7 @@ pub(crate) fn check(c: &mut Check) -> Result {
     a.expect(answer(b""))
         .diagnose(ExitedWell, "empty-datagram-is-eof")
         .diagnose_if("empty-datagram-is-eof", |error| {
-            error.is(TimedOut)
-                && a.expect(answer(b""))
-                    .is_err_and(|failure| StepError::from(failure).is(TimedOut))
+            error.is(TimedOut) && a.expect(answer(b"")).fails_with(TimedOut)
         })?;
     asks(c, &a, 5)?;
 

@@ -33,8 +33,7 @@ pub(crate) fn check(c: &mut Check) -> Result {
             asks(&mut other, &few)?;
             asks(&mut other, &few)
         };
-        error.is(Closed)
-            && again().is_err_and(|e| StepError::from(e).is(Closed))
+        error.is(Closed) && again().fails_with(Closed)
     })?;
 
     let mut b = c.connect("b")?;
@@ -61,12 +60,7 @@ pub(crate) fn check(c: &mut Check) -> Result {
         |error| {
             let numbers = first.split_whitespace().map(str::parse::<i64>);
             let alone = numbers.sum::<std::result::Result<i64, _>>();
-            let alone = alone.map(|sum| format!("{sum}\n"));
-            let starts = |alone: String| {
-                let got = error.got().unwrap_or_default();
-                got.starts_with(alone.as_bytes())
-            };
-            alone.is_ok_and(starts)
+            alone.is_ok_and(|sum| error.begins_with(format!("{sum}\n")))
         },
     )?;
 

@@ -147,8 +147,7 @@ fn two_clients(c: &mut Check) -> Result {
         .diagnose_if("keeps-the-connection", |error| {
             // Who is merely busy, or late, tells nobody else meanwhile.
             error.is(TimedOut)
-                && a.expect_end()
-                    .is_err_and(|e| StepError::from(e).is(TimedOut))
+                && a.expect_end().fails_with(TimedOut)
                 && connected(c, None, c.addr())
                     .is_ok_and(|mut next| learns(c, &mut next).is_ok())
         })?;

@@ -58,7 +58,7 @@ pub(crate) fn check(c: &mut Check) -> Result {
             let mut other = c.connect("other")?;
             asks(c, &mut other)?;
             asks(c, &mut other)?;
-            Ok(asks_in_pieces(c, &mut other).is_err_and(|e| e.is(Closed)))
+            Ok(asks_in_pieces(c, &mut other).fails_with(Closed))
         };
         error.is(Closed) && again(c).is_ok_and(|is_closed| is_closed)
     })?;
@@ -76,7 +76,7 @@ pub(crate) fn check(c: &mut Check) -> Result {
                 .diagnose_if_cured("never-closes", |error| {
                     // Nor is it late, or busy.
                     error.is(TimedOut)
-                        && expect_gone(&mut bad).is_err_and(|e| e.is(TimedOut))
+                        && expect_gone(&mut bad).fails_with(TimedOut)
                         && asks_anew(c).is_ok()
                 })
         };
@@ -324,12 +324,7 @@ fn asks_in_pieces(c: &mut Check, client: &mut Peer) -> Result {
     client
         .expect(format!("{}\n", cut + whole))
         .diagnose_answer(format!("{}\n", half + rest + whole), ONE_READ)
-        .diagnose_if(ONE_READ, |error| {
-            let alone = format!("{half}\n");
-            error
-                .got()
-                .is_some_and(|got| got.starts_with(alone.as_bytes()))
-        })
+        .diagnose_beginning(format!("{half}\n"), ONE_READ)
 }
 
 /// The lines of a sum, and its answer.

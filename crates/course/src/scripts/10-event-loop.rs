@@ -71,7 +71,7 @@ pub(crate) fn check(c: &mut Check) -> Result {
             let mut other = Adder::new(c.connect("other")?);
             other.adds(1)?;
             other.adds(2)?;
-            Ok(adds_in_pieces(c, &mut other).is_err_and(|e| e.is(Closed)))
+            Ok(adds_in_pieces(c, &mut other).fails_with(Closed))
         };
         error.is(Closed) && again(c).is_ok_and(|closed| closed)
     })?;
@@ -199,9 +199,8 @@ fn adds_in_pieces(c: &mut Check, client: &mut Adder) -> Result {
         .peer
         .expect(answers.concat())
         .diagnose_if(ONE_READ, |error| {
-            let got = error.got().unwrap_or_default();
-            wrong.iter().any(|wrong| got.starts_with(wrong.as_bytes()))
-                && !got.starts_with(answers[0].as_bytes())
+            wrong.iter().any(|wrong| error.begins_with(wrong))
+                && !error.begins_with(&answers[0])
         })
 }
 

@@ -75,7 +75,7 @@ pub(crate) fn check(c: &mut Check) -> Result {
         // In one piece it is understood.
         error.is(Closed)
             && relayed(c, &listener).is_ok()
-            && in_pieces(c, &listener).is_err_and(|error| error.is(Closed))
+            && in_pieces(c, &listener).fails_with(Closed)
     })?;
     with_more_behind(c, &listener)?;
 
