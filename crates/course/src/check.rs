@@ -753,7 +753,7 @@ impl Check {
     }
 }
 
-fn is_silence(failure: &Failure) -> bool {
+pub(crate) fn is_silence(failure: &Failure) -> bool {
     matches!(*failure.fault, Fault::TimedOut(_))
 }
 

@@ -8,9 +8,10 @@
 
 use harness::{Fault, Peer, quote};
 
-use crate::check::{Check, Rude, expect_gone};
+use crate::check::{Check, Rude, expect_gone, is_silence};
 use crate::diagnosis::Symptom::{Closed, Crashed, TimedOut, TimedOutAnyway};
 use crate::diagnosis::{Diagnose, Result, StepError};
+use crate::scripts::turned;
 
 const WORKERS: [&str; 3] = ["a", "b", "c"];
 /// How often something is tried that a lucky moment may hide.
@@ -30,9 +31,8 @@ pub(crate) fn check(c: &mut Check) -> Result {
     served[0].send("aé\n")?;
     served[0].expect(b"\xa9\xc3a\n")?;
     for line in ["panicking", "no panic", "Panic"] {
-        let answer: String = line.chars().rev().collect();
         served[0].send(format!("{line}\n"))?;
-        served[0].expect(format!("{answer}\n"))?;
+        served[0].expect(answer(line))?;
     }
 
     c.step("four more wait, and the next one is told `busy`");
@@ -66,18 +66,11 @@ pub(crate) fn check(c: &mut Check) -> Result {
         waiting[0].send(format!("{early}\n"))?;
         served.remove(leaves).close();
         let mut d = next_in_turn(c, &mut served, &mut waiting)?;
-        let answer: String = early.chars().rev().collect();
-        d.expect(format!("{answer}\n")).diagnose_if(
-            "loses-early-lines",
-            |error| {
+        d.expect(answer(&early))
+            .diagnose_if("loses-early-lines", |error| {
                 // What came later is answered in its place, or alone.
-                let late = c.word();
-                let again: String = late.chars().rev().collect();
-                error.is(TimedOut)
-                    && d.send(format!("{late}\n")).is_ok()
-                    && d.expect(format!("{again}\n")).is_ok()
-            },
-        )?;
+                error.is(TimedOut) && asks(c, &mut d).is_ok()
+            })?;
         served.push(d);
         // Whose chair is free now sits behind all others.
         waiting.push(c.connect(comes)?);
@@ -292,10 +285,6 @@ fn are_accepted(c: &Check) -> bool {
     c.lab().wait_until("be accepted", all).is_ok()
 }
 
-fn is_silence(failure: &harness::Failure) -> bool {
-    matches!(*failure.fault, Fault::TimedOut(_))
-}
-
 fn sends_all_away(c: &Check) -> bool {
     c.connect("i")
         .is_ok_and(|mut i| i.expect("busy\n").fails_with(Closed))
@@ -450,9 +439,12 @@ fn greeted(c: &Check, name: &str) -> Result<(Peer, Result)> {
 
 fn asks(c: &mut Check, client: &mut Peer) -> Result {
     let word = c.word();
-    let answer: String = word.chars().rev().collect();
     client.send(format!("{word}\n"))?;
-    Ok(client.expect(format!("{answer}\n"))?)
+    Ok(client.expect(answer(&word))?)
+}
+
+fn answer(line: &str) -> String {
+    turned(line) + "\n"
 }
 
 /// True if a client behind `more` others is told `busy`: then somebody takes

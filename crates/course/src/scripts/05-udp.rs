@@ -10,6 +10,7 @@ use crate::diagnosis::Symptom::{
     Crashed, Exited, ExitedWell, Refused, TimedOut,
 };
 use crate::diagnosis::{Diagnose, Result, StepError};
+use crate::scripts::turned;
 
 /// Around what programs take for large enough. What the answer adds must fit
 /// into a datagram, too; macOS sends no more than 9,216 bytes by default.
@@ -221,7 +222,6 @@ fn number(answer: &[u8]) -> Option<usize> {
 fn is_turned_text(got: Option<&[u8]>, bytes: &[u8]) -> bool {
     let text = String::from_utf8_lossy(bytes);
     let left_out = text.replace('\u{fffd}', "");
-    let turned = |text: &str| text.chars().rev().collect::<String>();
     let turned = [
         turned(&text).into_bytes(),
         turned(&left_out).into_bytes(),

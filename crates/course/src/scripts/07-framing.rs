@@ -9,6 +9,7 @@ use socket2::SockRef;
 use crate::check::{Check, Rude, expect_gone};
 use crate::diagnosis::Symptom::{Closed, Exited, TimedOut};
 use crate::diagnosis::{Diagnose, Result, StepError};
+use crate::scripts::turned;
 
 /// The longest text, in bytes.
 const LONGEST: usize = 65_536;
@@ -210,10 +211,6 @@ fn text(c: &mut Check) -> String {
         text += &c.word();
     }
     text
-}
-
-fn turned(text: &str) -> String {
-    text.chars().rev().collect()
 }
 
 /// The first part of a text, turned round with zeros in place of the rest.

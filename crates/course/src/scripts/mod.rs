@@ -52,3 +52,8 @@ pub(crate) fn of(stem: &str) -> Option<fn(&mut Check) -> Result> {
         _ => return None,
     })
 }
+
+/// The characters of a text from the last one to the first.
+fn turned(text: &str) -> String {
+    text.chars().rev().collect()
+}
