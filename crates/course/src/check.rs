@@ -389,17 +389,27 @@ impl Check {
 
     /// Lets the usual timeout pass, or less if the program ends.
     pub(crate) fn pause(&self) {
-        let ended = || self.program.as_ref().is_some_and(Program::is_over);
-        let lab = self.lab.clone();
-        let pause = lab.timeout().min(PAUSE);
-        let _ = lab.with_timeout(pause).wait_until("let time pass", ended);
+        self.is_over_within(self.lab.timeout().min(PAUSE));
     }
 
     /// As [`Check::pause`], for the end of a program that is about to end.
     pub(crate) fn pause_for_an_end(&self) {
-        let ended = || self.program.as_ref().is_some_and(Program::is_over);
-        let moment = self.lab.clone().with_timeout(MOMENT);
-        let _ = moment.wait_until("let time pass", ended);
+        self.is_over_within(MOMENT);
+    }
+
+    fn is_over_within(&self, time: Duration) -> bool {
+        let is_over = || self.program.as_ref().is_some_and(Program::is_over);
+        self.comes_within(time, is_over)
+    }
+
+    /// True if `condition` holds before this time has passed.
+    pub(crate) fn comes_within(
+        &self,
+        time: Duration,
+        condition: impl FnMut() -> bool,
+    ) -> bool {
+        let lab = self.lab.clone().with_timeout(time);
+        lab.wait_until("let time pass", condition).is_ok()
     }
 
     /// True if what `client` waits for comes by `cure`: it does not come by
@@ -421,11 +431,16 @@ impl Check {
     }
 
     /// Waits until the program has received what `client` has sent, where the
-    /// system tells.
+    /// system tells; elsewhere for a moment.
     pub(crate) fn wait_until_read(&self, client: &Peer) -> Result {
         let (local, addr) = (client.local_addr()?, self.addr);
+        if !cfg!(target_os = "linux") {
+            self.pause_for_an_end();
+        }
         Ok(self.lab.wait_until("see the program read it", || {
-            proc::queues(addr, local).is_none_or(|[unread, ..]| unread == 0)
+            // Behind the acknowledgement there is nothing on its way any more.
+            proc::queues(addr, local)
+                .is_none_or(|[unread, _, _, unsent]| unread + unsent == 0)
         })?)
     }
 
@@ -521,12 +536,11 @@ impl Check {
         good: impl Fn(&mut Self) -> Result,
         rude: impl Fn(&mut Self) -> Result,
     ) -> StepError {
-        let moment = self.lab.clone().with_timeout(LONG_MOMENT);
         let Some(first) = self.program.take() else {
             return error;
         };
         let ended = || first.status().is_some();
-        let has_ended = moment.wait_until("its end", ended).is_ok();
+        let has_ended = self.comes_within(LONG_MOMENT, ended);
         let unseen = self.lab.unseen();
         let (addr, lab) = (self.addr, std::mem::replace(&mut self.lab, unseen));
         // Nor may it end by its time, or by the number of its clients.
@@ -539,9 +553,7 @@ impl Check {
         let again =
             has_ended && self.start_anew().is_ok() && serves_long(self) && {
                 let _ = rude(self).and_then(|()| good(self));
-                let over =
-                    || self.program.as_ref().is_some_and(Program::is_over);
-                self.lab.wait_until("its end", over).is_ok()
+                self.is_over_within(self.lab.timeout())
             };
         (self.program, self.addr, self.lab) = (Some(first), addr, lab);
         self.started = started;
@@ -614,9 +626,7 @@ impl Check {
         let Some(program) = &self.program else {
             return Ok(());
         };
-        let moment = self.lab.clone().with_timeout(MOMENT);
-        let gone = || program.descendants() == 0;
-        if moment.wait_until("nothing is left", gone).is_ok() {
+        if self.comes_within(MOMENT, || program.descendants() == 0) {
             return Ok(());
         }
         let fault = Fault::LeftBehind(program.descendants());
@@ -659,8 +669,7 @@ impl Check {
         let status: ExitStatus = program.status()?;
         // The rest of what it said may still be on its way, but a process
         // that it left behind may keep its outputs open.
-        let moment = self.lab.clone().with_timeout(MOMENT);
-        let _ = moment.wait_until("its last words", || program.is_over());
+        self.comes_within(MOMENT, || program.is_over());
         Some(Fault::Exited {
             status: status.to_string(),
             stderr: text(&program.stderr()),
@@ -678,8 +687,7 @@ impl Check {
         };
         let closed = error.is(Symptom::Closed);
         if closed {
-            let moment = self.lab.clone().with_timeout(LONG_MOMENT);
-            let _ = moment.wait_until("its end", || program.status().is_some());
+            self.comes_within(LONG_MOMENT, || program.status().is_some());
         }
         // The script's clients have gone by now, which may have ended the
         // program, too: only what was before counts.

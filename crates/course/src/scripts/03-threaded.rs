@@ -257,9 +257,7 @@ fn takes_its_answers_late(c: &mut Check) -> Result {
     let sending = slow.send_in_background(many, 64 << 10);
     slow.wait_until_stalled()?;
     // Who takes all words in first has more answers than the kernel keeps.
-    let moment = c.lab().clone().with_timeout(MOMENT);
-    let sent = moment.wait_until("take all", || sending.is_finished());
-    let all_sent = sent.is_ok();
+    let all_sent = c.comes_within(MOMENT, || sending.is_finished());
     if all_sent {
         slow.half_close()?;
         c.pause_for_an_end();

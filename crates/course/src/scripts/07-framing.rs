@@ -1,9 +1,8 @@
 //! Exercise 07: turn messages round.
 
 use std::net::Shutdown;
-use std::time::Duration;
 
-use harness::{Peer, proc};
+use harness::Peer;
 use socket2::SockRef;
 
 use crate::check::{Check, Rude, expect_gone};
@@ -15,8 +14,6 @@ use crate::scripts::turned;
 const LONGEST: usize = 65_536;
 /// How many of them fill the buffers of a client that takes little.
 const UNREAD: usize = 30;
-/// How long a program may take to receive what waits for it.
-const MOMENT: Duration = Duration::from_millis(300);
 
 pub(crate) fn check(c: &mut Check) -> Result {
     c.begin()?;
@@ -244,18 +241,11 @@ fn asks(client: &mut Peer, text: &str) -> Result {
 }
 
 /// Asks in two pieces; sends the second when the program has received the
-/// first, where the system tells, and otherwise after a moment.
+/// first.
 fn asks_in_two(c: &Check, client: &mut Peer, text: &str, cut: usize) -> Result {
     let whole = message(text);
     client.send(&whole[..cut])?;
-    let peer = client.local_addr()?;
-    let is_received = || {
-        let rows = proc::tcp_rows(peer.port()).unwrap_or_default();
-        rows.iter()
-            .any(|row| row.remote == peer && row.receive_queue == 0)
-    };
-    let moment = c.lab().clone().with_timeout(MOMENT);
-    let _ = moment.wait_until("receive it", is_received);
+    let _ = c.wait_until_read(client);
     client.send(&whole[cut..])?;
     client
         .expect(message(&turned(text)))

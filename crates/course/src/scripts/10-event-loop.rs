@@ -80,7 +80,7 @@ pub(crate) fn check(c: &mut Check) -> Result {
     let mut b = Adder::new(c.connect("b")?);
     let [begun, other] = [c.rng().i64(10..=99), c.rng().i64(10..=99)];
     a.peer.send(begun.to_string())?;
-    wait_until_read(c, &a.peer)?;
+    c.wait_until_read(&a.peer)?;
     b.adds(other)
         .diagnose_answer(format!("{begun}{other}\n"), "shared-buffer")?;
     a.sum += begun;
@@ -202,15 +202,6 @@ fn adds_in_pieces(c: &mut Check, client: &mut Adder) -> Result {
             wrong.iter().any(|wrong| error.begins_with(wrong))
                 && !error.begins_with(&answers[0])
         })
-}
-
-fn wait_until_read(c: &Check, client: &Peer) -> Result {
-    let (local, addr) = (client.local_addr()?, c.addr());
-    Ok(c.lab().wait_until("see the program read it", || {
-        // Behind the acknowledgement there is nothing on its way any more.
-        proc::queues(addr, local)
-            .is_none_or(|[unread, _, _, unsent]| unread + unsent == 0)
-    })?)
 }
 
 fn serves_many(c: &mut Check, allowed: usize) -> Result {

@@ -192,7 +192,6 @@ fn send_until_stuck(c: &Check, client: &Peer) -> Result<Vec<u8>> {
     c.note(
         "the client sends until nothing moves, and the target reads nothing",
     );
-    let still = c.lab().clone().with_timeout(STILL);
     let chunk = bytes(CHUNK);
     let mut sent = Vec::new();
     let mut send = || {
@@ -203,9 +202,7 @@ fn send_until_stuck(c: &Check, client: &Peer) -> Result<Vec<u8>> {
     };
     blocking(false)?;
     let mut rounds = 0..TOO_MUCH / CHUNK;
-    while rounds.next().is_some() && still.wait_until("send", &mut send).is_ok()
-    {
-    }
+    while rounds.next().is_some() && c.comes_within(STILL, &mut send) {}
     blocking(true)?;
     Ok(sent)
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use harness::{Fault, Peer, joined, proc, quote};
+use harness::{Fault, Peer, joined, quote};
 
 use crate::check::{Check, Rude, expect_gone};
 use crate::diagnosis::Symptom::{Closed, TimedOut};
@@ -20,7 +20,7 @@ const LONG: usize = 4000;
 const SOME: usize = 200;
 /// So many are more than 16 MiB.
 const TOO_MANY: usize = 4300;
-/// How long a program may take to receive what waits for it.
+/// Nothing more comes when nothing has come for so long.
 const MOMENT: Duration = Duration::from_millis(300);
 
 pub(crate) fn check(c: &mut Check) -> Result {
@@ -189,7 +189,7 @@ fn post(
 }
 
 /// Posts in two pieces; sends the second when the program has received the
-/// first, where the system tells, and otherwise after a moment.
+/// first.
 fn posts_in_pieces(
     c: &Check,
     client: &mut Peer,
@@ -197,11 +197,7 @@ fn posts_in_pieces(
     count: usize,
 ) -> Result {
     client.send(format!("post {topic} in two"))?;
-    let local = client.local_addr()?;
-    let moment = c.lab().clone().with_timeout(MOMENT);
-    let _ = moment.wait_until("receive it", || {
-        proc::queues(c.addr(), local).is_some_and(|[unread, ..]| unread == 0)
-    });
+    let _ = c.wait_until_read(client);
     client.send(" pieces\n")?;
     Ok(client.expect(format!("{count}\n"))?)
 }
