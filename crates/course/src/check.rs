@@ -473,9 +473,9 @@ impl Check {
                 Ok(rude.reset()?)
             }
             Rude::ResetsAtOnce => {
-                self.unnoticed(|| self.connect("rude")?.reset())
+                self.while_stopped(|| self.connect("rude")?.reset())
             }
-            Rude::ReadsNothing => self.unnoticed(|| {
+            Rude::ReadsNothing => self.while_stopped(|| {
                 let rude = self.connect("rude")?;
                 // Fails if a program elsewhere was quicker in closing.
                 let _ = rude.send(line.repeat(MANY_LINES));
@@ -485,24 +485,15 @@ impl Check {
         }
     }
 
-    /// The program, if it is the checker's, notices what `act` does when it is
-    /// over.
-    pub(crate) fn unnoticed(
+    /// The program, if it is the checker's, is stopped, and notices what `act`
+    /// does when it is over.
+    pub(crate) fn while_stopped(
         &self,
         act: impl FnOnce() -> harness::Result,
     ) -> Result {
-        match &self.program {
-            Some(program) => self.while_stopped(program, act)?,
-            None => act()?,
-        }
-        Ok(())
-    }
-
-    fn while_stopped(
-        &self,
-        program: &Program,
-        act: impl FnOnce() -> harness::Result,
-    ) -> harness::Result {
+        let Some(program) = &self.program else {
+            return Ok(act()?);
+        };
         program.suspend();
         let stopped = || proc::is_stopped(program.id()) != Some(false);
         let done = self
@@ -510,7 +501,7 @@ impl Check {
             .wait_until("stop for a moment", stopped)
             .and_then(|()| act());
         program.resume();
-        done
+        Ok(done?)
     }
 
     /// A good client must be served after a rude one. If it is not, is it the

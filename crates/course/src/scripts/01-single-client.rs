@@ -3,7 +3,7 @@
 //! Not asked, because a right answer is nobody's promise: what stands behind
 //! the last newline when a client sends no more.
 
-use harness::{Fault, Peer, Program};
+use harness::{Fault, Peer};
 
 use crate::check::{Check, HALF, Rude};
 use crate::diagnosis::Symptom::{Closed, Exited, TimedOut};
@@ -301,20 +301,13 @@ fn a_long_answer(c: &mut Check) -> Result {
     slow.wait_until_stalled()?;
     // The program now waits inside its `write`: stop it there, and let it go
     // on, and the call ends with what it has written so far.
-    if let Some(program) = c.program() {
-        program.suspend();
-        let process = program.id();
-        c.lab().wait_until("stop for a moment", || {
-            harness::proc::is_stopped(process) != Some(false)
-        })?;
+    c.while_stopped(|| {
         c.note(
             "the program was stopped, and goes on, as by Ctrl-Z and `fg`: a \
              write that waits comes back early",
         );
-        if let Some(program) = c.program() {
-            Program::resume(program)
-        }
-    }
+        Ok(())
+    })?;
     let _ = sending.join();
     // Who sends no more before its answer is whole may be treated otherwise.
     let whole = answer(&line);

@@ -134,7 +134,7 @@ pub(crate) fn check(c: &mut Check) -> Result {
 
     c.step("numbers right before the end of a client are answered, too");
     let mut last = c.connect("last")?;
-    c.unnoticed(|| {
+    c.while_stopped(|| {
         last.send("5\n-7\n")?;
         last.half_close()
     })?;
