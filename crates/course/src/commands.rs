@@ -38,23 +38,16 @@ pub fn list() -> Result<ExitCode> {
     let exercises = course::exercises()?;
     println!("{:<22}{:<34}State\n", "Lesson", "Exercise");
     let mut next = None;
-    for lesson in lessons()? {
-        let exercise = exercises.iter().find(|e| e.stem() == lesson);
-        let Some(exercise) = exercise else {
-            println!("{lesson:<22}{:<34}", "(no exercise yet)");
-            continue;
-        };
-        let options = Options {
-            seed: 1,
-            timeout: Duration::from_secs(2),
-        };
-        let build = if exercise.is_untouched() {
-            None
-        } else {
-            Some(build_then_check(exercise, options, false))
-        };
+    let options = Options {
+        seed: 1,
+        timeout: Duration::from_secs(2),
+    };
+    for exercise in &exercises {
+        let build = (!exercise.is_untouched())
+            .then(|| checked(exercise, None, options, false));
         let state = course::state(build.as_ref());
-        println!("{lesson:<22}{:<34}{state}", exercise.subject());
+        let stem = exercise.stem();
+        println!("{stem:<22}{:<34}{state}", exercise.subject());
         let passes = build.is_some_and(|build| build.passes());
         if !passes && next.is_none() {
             next = Some(exercise);
@@ -75,20 +68,6 @@ pub fn list() -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// The stems of the lessons, and of exercises without one.
-fn lessons() -> Result<Vec<String>> {
-    let crates = harness::root().join("crates");
-    let mut stems: Vec<_> = fs::read_dir(crates)
-        .context("cannot read the folder crates")?
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|name| name.starts_with(|c: char| c.is_ascii_digit()))
-        .chain(course::exercises()?.iter().map(|e| e.stem().to_owned()))
-        .collect();
-    stems.sort();
-    stems.dedup();
-    Ok(stems)
 }
 
 pub fn check(
@@ -115,14 +94,14 @@ pub fn check(
     };
     let exercise = course::find(name)?;
     let target = at.map(Target::At).or_else(|| target_of(command));
-    Ok(one_check(&exercise, target.as_ref(), options))
+    Ok(one_check(&exercise, target, options))
 }
 
 /// Checks one after the other, and shows the first one that does not pass.
 fn check_next(options: Options) -> Result<ExitCode> {
     let colour = stderr().is_terminal();
     for exercise in course::exercises()? {
-        let build = build_then_check(&exercise, options, colour);
+        let build = checked(&exercise, None, options, colour);
         if !build.passes() {
             return Ok(report_on(&exercise, &build));
         }
@@ -132,13 +111,20 @@ fn check_next(options: Options) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// As [`course::build_and_check`]; says that Cargo is at work if it is not
-/// quick.
-fn build_then_check(
+/// Checks `target`, or what the learner wrote.
+fn checked(
     exercise: &Exercise,
+    target: Option<Target>,
     options: Options,
     colour: bool,
 ) -> Build {
+    let target = target.map_or_else(|| built(exercise, colour), Ok);
+    Build::of(exercise, target, options)
+}
+
+/// Builds what the learner wrote; says that Cargo is at work if it is not
+/// quick.
+fn built(exercise: &Exercise, colour: bool) -> Result<Target, BuildError> {
     let (done, waiting) = mpsc::channel::<()>();
     let stem = exercise.stem().to_owned();
     let note = thread::spawn(move || {
@@ -150,12 +136,7 @@ fn build_then_check(
     let target = exercise.build(colour);
     drop(done);
     let _ = note.join();
-    match target {
-        Ok(target) => {
-            Build::Checked(course::check(exercise, &target, options).into())
-        }
-        Err(error) => Build::Failed(error),
-    }
+    target
 }
 
 pub fn reset(name: &str) -> Result<ExitCode> {
@@ -179,12 +160,8 @@ pub fn hint(
 ) -> Result<ExitCode> {
     stop_on_ctrl_c(INTERRUPTED)?;
     let exercise = course::find(name)?;
-    let build = match target_of(command) {
-        Some(target) => {
-            Build::Checked(course::check(&exercise, &target, options).into())
-        }
-        None => build_then_check(&exercise, options, stderr().is_terminal()),
-    };
+    let colour = stderr().is_terminal();
+    let build = checked(&exercise, target_of(command), options, colour);
     let diagnosis = match &build {
         Build::Checked(report) => report.diagnosis.as_ref(),
         Build::Failed(_) => return Ok(report_on(&exercise, &build)),
@@ -210,24 +187,25 @@ fn target_of(command: Vec<OsString>) -> Option<Target> {
 
 fn one_check(
     exercise: &Exercise,
-    target: Option<&Target>,
+    target: Option<Target>,
     options: Options,
 ) -> ExitCode {
-    let build = match target {
-        Some(target) => {
-            Build::Checked(course::check(exercise, target, options).into())
-        }
-        None => build_then_check(exercise, options, stderr().is_terminal()),
-    };
-    report_on(exercise, &build)
+    let colour = stderr().is_terminal();
+    report_on(exercise, &checked(exercise, target, options, colour))
 }
 
 fn report_on(exercise: &Exercise, build: &Build) -> ExitCode {
     print!("{}", course::show(exercise, build));
     match build {
         Build::Failed(BuildError::Cargo(_)) => ExitCode::from(NOT_CHECKED),
-        build if build.passes() => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
+        build => exit_code(build.passes()),
+    }
+}
+
+fn exit_code(is_good: bool) -> ExitCode {
+    match is_good {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
     }
 }
 
@@ -240,12 +218,7 @@ pub fn show(
 ) -> Result<ExitCode> {
     stop_on_ctrl_c(INTERRUPTED)?;
     if let Some(status) = course::in_own_namespaces()? {
-        let is_good = status.success();
-        return Ok(if is_good {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        });
+        return Ok(exit_code(status.success()));
     }
     let exercise = course::find(name)?;
     let target = match (mistake, at.map(Target::At).or(target_of(command))) {
@@ -271,10 +244,7 @@ pub fn show(
     if stdout().is_terminal() {
         open(&file);
     }
-    match passes {
-        true => Ok(ExitCode::SUCCESS),
-        false => Ok(ExitCode::FAILURE),
-    }
+    Ok(exit_code(passes))
 }
 
 /// Lets a browser open a file. Where there is none, its place was said.
@@ -335,7 +305,7 @@ pub fn watch(
         let (exercise, target) = (exercise.clone(), target.clone());
         // In a thread of its own, so that Ctrl-C need not wait for it.
         let check = thread::spawn(move || {
-            one_check(&exercise, target.as_ref(), options);
+            one_check(&exercise, target.clone(), options);
             let names: Vec<_> =
                 files_shown(&watched(&exercise, &words(target)));
             println!("\nWatching {}. Ctrl-C ends it.", names.join(", "));
@@ -436,7 +406,7 @@ pub fn demo(
         Ok(target) => target,
         Err(error) => bail!("{} cannot be built:\n{error}", mistake.file()),
     };
-    one_check(&exercise, Some(&target), options);
+    one_check(&exercise, Some(target), options);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -492,17 +462,12 @@ fn create(path: &Path) -> Result<File> {
         .with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Where the grades go, beside the screen.
-pub struct Outputs {
-    pub csv: Option<PathBuf>,
-    pub json: Option<PathBuf>,
-}
-
 pub fn grade(
     folder: &Path,
     sandbox: Sandbox,
     allow_root: bool,
-    outputs: &Outputs,
+    csv: Option<&Path>,
+    json: Option<&Path>,
     limit: Duration,
     options: Options,
 ) -> Result<ExitCode> {
@@ -521,8 +486,8 @@ pub fn grade(
     if hand_ins.is_empty() {
         bail!("there is nothing in {}", folder.display());
     }
-    let csv = outputs.csv.as_deref().map(create).transpose()?;
-    let json = outputs.json.as_deref().map(create).transpose()?;
+    let csv = csv.map(create).transpose()?;
+    let json = json.map(create).transpose()?;
 
     let stopped = Arc::new(AtomicBool::new(false));
     let interrupted = ctrl_c()?;
@@ -585,10 +550,7 @@ pub fn grade(
     if let Some(mut file) = json {
         writeln!(file, "{:#}", grade::json(&all, &stems, options))?;
     }
-    Ok(match stopped.load(Ordering::Relaxed) {
-        true => ExitCode::FAILURE,
-        false => ExitCode::SUCCESS,
-    })
+    Ok(exit_code(!stopped.load(Ordering::Relaxed)))
 }
 
 /// Runs the `book` package: linking mdBook here would make the first check

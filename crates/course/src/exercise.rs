@@ -37,26 +37,26 @@ pub enum Build {
 }
 
 impl Build {
+    /// Checks what was built, if it was.
+    pub fn of(
+        exercise: &Exercise,
+        target: Result<Target, BuildError>,
+        options: Options,
+    ) -> Self {
+        match target {
+            Ok(target) => {
+                Self::Checked(check::check(exercise, &target, options).into())
+            }
+            Err(error) => Self::Failed(error),
+        }
+    }
+
     /// True if nothing went wrong.
     pub fn passes(&self) -> bool {
         match self {
             Self::Failed(_) => false,
             Self::Checked(report) => report.diagnosis.is_none(),
         }
-    }
-}
-
-/// Builds what the learner wrote, and checks it.
-pub fn build_and_check(
-    exercise: &Exercise,
-    options: Options,
-    colour: bool,
-) -> Build {
-    match exercise.build(colour) {
-        Ok(target) => {
-            Build::Checked(check::check(exercise, &target, options).into())
-        }
-        Err(error) => Build::Failed(error),
     }
 }
 

@@ -24,8 +24,7 @@ mod words;
 pub use check::{Options, Origin, Report, Skipped, Target, check};
 pub use diagnosis::Diagnosis;
 pub use exercise::{
-    Build, Exercise, build_and_check, exercises, find, find_original,
-    spare_files,
+    Build, Exercise, exercises, find, find_original, spare_files,
 };
 pub use harness::BuildError;
 pub use mistake::{Mistake, write_mistakes};

@@ -366,10 +366,8 @@ fn run(command: &str, typed: &Typed) -> anyhow::Result<ExitCode> {
             &typed.always::<PathBuf>("folder"),
             typed.sandbox(),
             typed.0.get_flag("allow-root"),
-            &commands::Outputs {
-                csv: typed.get("csv"),
-                json: typed.get("json"),
-            },
+            typed.get::<PathBuf>("csv").as_deref(),
+            typed.get::<PathBuf>("json").as_deref(),
             typed.always("limit"),
             typed.options(),
         ),
