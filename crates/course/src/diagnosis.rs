@@ -179,8 +179,16 @@ impl StepError {
 
 /// Says what an error means *at this step*, by the id of a section.
 pub(crate) trait Diagnose<T>: Sized {
+    /// The same, with room for what it means.
+    fn step(self) -> Result<T>;
+
     /// This symptom means `id`. Of several, the first one that fits counts.
-    fn diagnose(self, symptom: Symptom, id: &'static str) -> Result<T>;
+    fn diagnose(self, symptom: Symptom, id: &'static str) -> Result<T> {
+        self.step().map_err(|mut error| {
+            error.0.hints.push((symptom, id));
+            error
+        })
+    }
 
     /// It certainly means `id` if `holds`, which may ask the program more.
     /// Nothing is asked if another meaning is certain already.
@@ -188,7 +196,14 @@ pub(crate) trait Diagnose<T>: Sized {
         self,
         id: &'static str,
         holds: impl FnOnce(&StepError) -> bool,
-    ) -> Result<T>;
+    ) -> Result<T> {
+        self.step().map_err(|error| {
+            match error.0.certain.is_none() && holds(&error) {
+                true => error.certainly(id),
+                false => error,
+            }
+        })
+    }
 
     /// As [`Diagnose::diagnose_if`], for what holds even if the program has
     /// complained: what came as soon as the right thing was done has not died.
@@ -196,7 +211,14 @@ pub(crate) trait Diagnose<T>: Sized {
         self,
         id: &'static str,
         is_cured: impl FnOnce(&StepError) -> bool,
-    ) -> Result<T>;
+    ) -> Result<T> {
+        self.diagnose_if(id, is_cured).map_err(|error| {
+            match error.0.certain == Some(id) {
+                true => error.despite_complaint(),
+                false => error,
+            }
+        })
+    }
 
     /// It certainly means `id` if exactly `answer` came.
     fn diagnose_answer(
@@ -217,51 +239,14 @@ pub(crate) trait Diagnose<T>: Sized {
     }
 
     /// True if it failed in this way: see [`StepError::is`].
-    fn fails_with(self, symptom: Symptom) -> bool;
+    fn fails_with(self, symptom: Symptom) -> bool {
+        self.step().is_err_and(|error| error.is(symptom))
+    }
 }
 
 impl<T, E: Into<StepError>> Diagnose<T> for std::result::Result<T, E> {
-    fn fails_with(self, symptom: Symptom) -> bool {
-        self.is_err_and(|error| error.into().is(symptom))
-    }
-
-    fn diagnose_if_cured(
-        self,
-        id: &'static str,
-        is_cured: impl FnOnce(&StepError) -> bool,
-    ) -> Result<T> {
-        let mut cured = false;
-        let result = self.diagnose_if(id, |error| {
-            cured = is_cured(error);
-            cured
-        });
-        result.map_err(|error| match cured {
-            true => error.despite_complaint(),
-            false => error,
-        })
-    }
-
-    fn diagnose(self, symptom: Symptom, id: &'static str) -> Result<T> {
-        self.map_err(|error| {
-            let mut error = error.into();
-            error.0.hints.push((symptom, id));
-            error
-        })
-    }
-
-    fn diagnose_if(
-        self,
-        id: &'static str,
-        holds: impl FnOnce(&StepError) -> bool,
-    ) -> Result<T> {
-        self.map_err(|error| {
-            let error = error.into();
-            if error.0.certain.is_none() && holds(&error) {
-                error.certainly(id)
-            } else {
-                error
-            }
-        })
+    fn step(self) -> Result<T> {
+        self.map_err(E::into)
     }
 }
 
