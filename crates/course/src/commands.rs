@@ -285,6 +285,7 @@ pub fn watch(
     if files.is_empty() {
         bail!("none of the words behind `--` is a file that could be watched");
     }
+    let names = files_shown(&files).join(", ");
     let target = target_of(command);
     let interrupted = ctrl_c()?;
     let mut is_first = true;
@@ -303,12 +304,11 @@ pub fn watch(
         let seed = seed.unwrap_or_else(|| fastrand::u32(..1_000_000));
         let options = Options { seed, timeout };
         let (exercise, target) = (exercise.clone(), target.clone());
+        let names = names.clone();
         // In a thread of its own, so that Ctrl-C need not wait for it.
         let check = thread::spawn(move || {
-            one_check(&exercise, target.clone(), options);
-            let names: Vec<_> =
-                files_shown(&watched(&exercise, &words(target)));
-            println!("\nWatching {}. Ctrl-C ends it.", names.join(", "));
+            one_check(&exercise, target, options);
+            println!("\nWatching {names}. Ctrl-C ends it.");
         });
         // A save during the check counts, too. Some editors save in two steps:
         // it is over when nothing changes from one look to the next.
@@ -328,13 +328,6 @@ pub fn watch(
                 }
             }
         }
-    }
-}
-
-fn words(target: Option<Target>) -> Vec<OsString> {
-    match target {
-        Some(Target::Program { words, .. }) => words,
-        _ => Vec::new(),
     }
 }
 
