@@ -17,6 +17,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use harness::{Fault, Lab, Scratch};
 use serde_json::{Value, json};
+use textwrap::core::{Word, display_width};
 
 use crate::Options;
 use crate::report::{commit, now};
@@ -389,14 +390,8 @@ And so is a virtual machine that you throw away afterwards; in it, type
                 let mut command = Command::new("unshare");
                 command
                     .args(["--user", "--map-root-user", "--net", "--mount"])
-                    .args([
-                        "--pid",
-                        "--fork",
-                        "--kill-child",
-                        "--",
-                        "env",
-                        "-i",
-                    ])
+                    .args(["--pid", "--fork", "--kill-child", "--"])
+                    .args(["env", "-i"])
                     .arg(path)
                     .args(inside_env())
                     .args(["sh", "-ec", SCRIPT, "sh"])
@@ -549,16 +544,9 @@ pub fn heading(width: usize, stems: &[String]) -> String {
 
 /// The first `width` columns of `text`, filled up with spaces.
 fn cell(text: &str, width: usize) -> String {
-    let mut cell = String::new();
-    for c in text.chars() {
-        let longer = format!("{cell}{c}");
-        if textwrap::core::display_width(&longer) > width {
-            break;
-        }
-        cell = longer;
-    }
-    let columns = textwrap::core::display_width(&cell);
-    cell + &" ".repeat(width - columns)
+    let first = Word::from(text).break_apart(width).next();
+    let cell = first.map_or("", |piece| piece.word);
+    cell.to_owned() + &" ".repeat(width - display_width(cell))
 }
 
 /// What is wrong in most hand-ins: how often, where, and its name.
