@@ -60,7 +60,7 @@ pub(crate) fn flow(
         name: name.to_owned(),
         title,
         summary,
-        protocol: painter.protocol().to_owned(),
+        protocol: if painter.is_udp { "udp" } else { "tcp" }.to_owned(),
         actors: painter.actors(&steps),
         steps,
     };
@@ -252,10 +252,6 @@ impl Painter {
         }
     }
 
-    fn protocol(&self) -> &'static str {
-        if self.is_udp { "udp" } else { "tcp" }
-    }
-
     /// Who did not get what it wanted. (That a second copy of the program
     /// does not listen may be as it should be.)
     fn failures<'a>(&self, act: &'a Act) -> impl Iterator<Item = &'a Failed> {
@@ -284,7 +280,8 @@ impl Painter {
             .collect();
         let acts = act.events.iter().filter(|(.., what)| is_act(what));
         let woken = acts.map(|(at, ..)| at + 1).min().unwrap_or(0);
-        let killed = act.events.iter().any(|(.., what)| is_kill(what));
+        let kills = |what: &What| matches!(what, What::Killed);
+        let killed = act.events.iter().any(|(.., what)| kills(what));
         for failed in self.failures(act) {
             // Until then it waited, and saw nothing else.
             let at = failed.at.max(act.rest.at);
@@ -697,10 +694,6 @@ fn is_act(what: &What) -> bool {
             | What::Received(_)
             | What::SawEnd
     )
-}
-
-fn is_kill(what: &What) -> bool {
-    matches!(what, What::Killed)
 }
 
 /// What the checker saw, as the figure says it.
