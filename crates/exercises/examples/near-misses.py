@@ -7,6 +7,7 @@ another mistake. Usage: near-misses.py NAME HOST:PORT. (`mapped`, `right`,
 import asyncio
 import contextlib
 import ipaddress
+import itertools
 import os
 import queue
 import select
@@ -35,6 +36,12 @@ def listener():
     return listening(socket.create_server(address()))
 
 
+def clients(server=None):
+    server = server or listener()
+    while True:
+        yield server.accept()[0]
+
+
 def in_thread(function, *args):
     thread = threading.Thread(target=function, args=args, daemon=True)
     thread.start()
@@ -52,11 +59,10 @@ def one_after_the_other(serve):
     """A program that serves one client, and then the next one."""
 
     def program():
-        server = listener()
-        while True:
-            conn, _ = server.accept()
-            with conn, contextlib.suppress(OSError):
+        for conn in clients():
+            with contextlib.suppress(OSError):
                 serve(conn)
+            conn.close()
 
     return program
 
@@ -98,16 +104,10 @@ def slow(conn):
         conn.sendall(measured(line[:-1]))
 
 
-def keeps_the_connection():
-    server, kept = listener(), []
-    while True:
-        conn, _ = server.accept()
-        kept.append(conn)
-        try:
-            for line in conn.makefile("rb"):
-                conn.sendall(measured(line[:-1]))
-        except OSError:
-            pass
+@one_after_the_other
+def keeps_the_connection(conn, kept=[]):
+    kept.append(conn.dup())
+    answers(conn)
 
 
 @one_after_the_other
@@ -141,8 +141,7 @@ def ends_at_a_zero(conn):
 
 def one_client_only():
     server = listener()
-    conn, _ = server.accept()
-    answers(conn)
+    answers(server.accept()[0])
 
 
 def answers(conn):
@@ -188,16 +187,15 @@ def reads_until_a_newline_ends_it(conn):
 # Exercise 02: greet visitors.
 
 
-def greet(server=None, then=lambda conn: None):
-    server, number = server or listener(), 0
-    while True:
-        conn, _ = server.accept()
-        number += 1
+def greet(server=None, late=0, then=lambda conn: None):
+    for number, conn in enumerate(clients(server), 1):
+        time.sleep(late)
         conn.sendall(b"you are visitor %d\n" % number)
         then(conn)
         conn.close()
 
 
+greets_late = partial(greet, late=3)
 waits_behind_the_greeting = partial(greet, then=lambda conn: conn.recv(1024))
 
 
@@ -259,17 +257,6 @@ def ends_after_its_visitors():
     os._exit(0)
 
 
-def greets_late():
-    server = listener()
-    number = 0
-    while True:
-        conn, _ = server.accept()
-        number += 1
-        time.sleep(3)
-        conn.sendall(b"you are visitor %d\n" % number)
-        conn.close()
-
-
 # Exercise 03: count words for many clients.
 
 COUNTS, LOCK = {}, threading.Lock()
@@ -286,21 +273,24 @@ def count_words(conn):
         pass
 
 
-def two_at_a_time():
-    server, clients = listener(), queue.Queue()
-
+def start_workers(count, serve, waiting):
     def work():
         while True:
-            count_words(clients.get())
+            serve(waiting.get())
 
-    for _ in range(2):
+    for _ in range(count):
         in_thread(work)
-    while True:
-        clients.put(server.accept()[0])
+
+
+def two_at_a_time():
+    waiting = queue.Queue()
+    start_workers(2, count_words, waiting)
+    for conn in clients():
+        waiting.put(conn)
 
 
 def one_writer():
-    server, words = listener(), queue.Queue()
+    words = queue.Queue()
 
     def read(conn):
         with contextlib.suppress(OSError):
@@ -319,8 +309,8 @@ def one_writer():
                     conn.shutdown(socket.SHUT_RDWR)
 
     in_thread(write)
-    while True:
-        in_thread(read, server.accept()[0])
+    for conn in clients():
+        in_thread(read, conn)
 
 
 def first_client_only():
@@ -330,8 +320,6 @@ def first_client_only():
 
 
 def no_word_twice():
-    server = listener()
-
     def serve(conn):
         for word in conn.makefile("rb"):
             if word in COUNTS:
@@ -340,42 +328,36 @@ def no_word_twice():
             COUNTS[word] = 1
             conn.sendall(b"%s 1\n" % word[:-1])
 
-    while True:
-        in_thread(serve, server.accept()[0])
+    for conn in clients():
+        in_thread(serve, conn)
 
 
 def twelve_clients_only():
     """Ends with the twelfth, whoever that is, and says that it failed."""
-    server = listener()
-    for _ in range(12):
-        in_thread(count_words, server.accept()[0])
+    for conn in itertools.islice(clients(), 12):
+        in_thread(count_words, conn)
     os._exit(1)
 
 
 def waits_for_the_first_word():
-    server = listener()
-    while True:
-        conn, _ = server.accept()
+    for conn in clients():
         conn.recv(1, socket.MSG_PEEK)
         in_thread(count_words, conn)
 
 
 def late_words():
-    server = listener()
-
     def serve(conn):
         time.sleep(3)
         count_words(conn)
 
-    while True:
-        in_thread(serve, server.accept()[0])
+    for conn in clients():
+        in_thread(serve, conn)
 
 
 def talks_of_what_is_not_implemented():
     print("IPv6 is\nnot yet implemented", file=sys.stderr, flush=True)
-    server = listener()
-    while True:
-        server.accept()[0].close()
+    for conn in clients():
+        conn.close()
 
 
 def mapped():
@@ -386,13 +368,27 @@ def mapped():
     server.bind(("::ffff:" + host, port))
     server.listen()
     print("listening on [%s]:%d" % server.getsockname()[:2], flush=True)
-    while True:
-        in_thread(count_words, server.accept()[0])
+    for conn in clients(server):
+        in_thread(count_words, conn)
 
 
 # Exercise 04: three workers, four chairs.
 
 
+def safely(serve):
+    """Serves one client, whose errors are nobody else's."""
+
+    def serve_safely(conn):
+        with conn:
+            try:
+                serve(conn)
+            except (OSError, RuntimeError) as error:
+                print(error, file=sys.stderr)
+
+    return serve_safely
+
+
+@safely
 def serve_lines(conn):
     conn.sendall(b"ready\n")
     for line in conn.makefile("rb"):
@@ -401,19 +397,17 @@ def serve_lines(conn):
         conn.sendall(line[-2::-1] + b"\n")
 
 
+def send_away(conn):
+    with conn, contextlib.suppress(OSError):
+        conn.sendall(b"busy\n")
+
+
 def pool(serve=serve_lines, workers=3, chairs=CHAIRS):
-    server, clients = listener(), queue.Queue(chairs)
-
-    def work():
-        while True:
-            serve_safely(clients.get(), serve)
-
-    for _ in range(workers):
-        in_thread(work)
-    while True:
-        conn, _ = server.accept()
+    waiting = queue.Queue(chairs)
+    start_workers(workers, serve, waiting)
+    for conn in clients():
         try:
-            clients.put_nowait(conn)
+            waiting.put_nowait(conn)
         except queue.Full:
             send_away(conn)
 
@@ -422,7 +416,7 @@ one_chair_less = partial(pool, chairs=CHAIRS - 1)
 four_workers = partial(pool, workers=4)
 
 
-@lambda serve: partial(pool, serve)
+@lambda serve: partial(pool, safely(serve))
 def panics_at_panicking(conn):
     conn.sendall(b"ready\n")
     for line in conn.makefile("rb"):
@@ -431,7 +425,7 @@ def panics_at_panicking(conn):
         conn.sendall(line[-2::-1] + b"\n")
 
 
-@lambda serve: partial(pool, serve)
+@lambda serve: partial(pool, safely(serve))
 def never_sees_the_end(conn):
     conn.sendall(b"ready\n")
     rest = b""
@@ -441,87 +435,59 @@ def never_sees_the_end(conn):
             conn.sendall(line[::-1] + b"\n")
 
 
-def serve_safely(conn, serve=serve_lines):
-    try:
-        serve(conn)
-    except (OSError, RuntimeError) as error:
-        print(error, file=sys.stderr)
-    conn.close()
-
-
 def dies_of_a_full_queue():
     """The thread that accepts: the others go on."""
-    server, clients = listener(), queue.Queue(CHAIRS)
+    waiting = queue.Queue(CHAIRS)
 
     def accept():
-        while True:
-            clients.put_nowait(server.accept()[0])
+        for conn in clients():
+            waiting.put_nowait(conn)
 
-    def work():
-        while True:
-            serve_safely(clients.get())
-
-    for _ in range(3):
-        in_thread(work)
+    start_workers(3, serve_lines, waiting)
     in_thread(accept).join()
     threading.Event().wait()
 
 
 def a_queue_for_each_worker():
-    server = listener()
-    queues = [queue.Queue() for _ in range(3)]
-    waiting = threading.BoundedSemaphore(3 + CHAIRS)
+    queues = itertools.cycle([queue.Queue() for _ in range(3)])
+    places = threading.BoundedSemaphore(3 + CHAIRS)
 
-    def work(clients):
-        while True:
-            serve_safely(clients.get())
-            waiting.release()
+    def serve(conn):
+        serve_lines(conn)
+        places.release()
 
-    for clients in queues:
-        in_thread(work, clients)
-    turn = 0
-    while True:
-        conn, _ = server.accept()
-        if waiting.acquire(blocking=False):
-            queues[turn % 3].put(conn)
-            turn += 1
+    for _ in range(3):
+        start_workers(1, serve, next(queues))
+    for conn in clients():
+        if places.acquire(blocking=False):
+            next(queues).put(conn)
         else:
             send_away(conn)
 
 
 def a_dispatcher_holds_one():
-    server, clients = listener(), queue.Queue(CHAIRS)
     free = threading.Semaphore(3)
 
     def serve(conn):
-        serve_safely(conn)
+        serve_lines(conn)
         free.release()
 
-    def dispatch():
-        while True:
-            conn = clients.get()
-            free.acquire()
-            in_thread(serve, conn)
+    def dispatch(conn):
+        free.acquire()
+        in_thread(serve, conn)
 
-    in_thread(dispatch)
-    while True:
-        conn, _ = server.accept()
-        try:
-            clients.put_nowait(conn)
-        except queue.Full:
-            send_away(conn)
+    pool(dispatch, workers=1)
 
 
 def serves_newcomers_only():
     """Whoever had to wait is forgotten."""
-    server, busy, waiting = listener(), threading.Semaphore(3), []
+    busy, waiting = threading.Semaphore(3), []
 
     def serve(conn):
-        serve_safely(conn)
+        serve_lines(conn)
         busy.release()
 
-    while True:
-        conn, _ = server.accept()
+    for conn in clients():
         if busy.acquire(blocking=False):
             in_thread(serve, conn)
         elif len(waiting) < CHAIRS:
@@ -531,66 +497,44 @@ def serves_newcomers_only():
 
 
 def keeps_the_place_of_who_left():
-    server, clients = listener(), queue.Queue()
-    lock, here = threading.Lock(), [0]
+    waiting, places = queue.Queue(), threading.Semaphore(3 + CHAIRS)
 
-    def work():
-        while True:
-            conn = clients.get()
-            conn.setblocking(False)
-            try:
-                gone = conn.recv(1, socket.MSG_PEEK) == b""
-            except BlockingIOError:
-                gone = False
-            conn.setblocking(True)
-            if gone:
-                conn.close()
-                continue
-            serve_safely(conn)
-            with lock:
-                here[0] -= 1
+    def serve(conn):
+        try:
+            gone = conn.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+        except BlockingIOError:
+            gone = False
+        if gone:
+            conn.close()
+            return
+        serve_lines(conn)
+        places.release()
 
-    for _ in range(3):
-        in_thread(work)
-    while True:
-        conn, _ = server.accept()
-        with lock:
-            full = here[0] == 3 + CHAIRS
-            here[0] += not full
-        if full:
-            send_away(conn)
+    start_workers(3, serve, waiting)
+    for conn in clients():
+        if places.acquire(blocking=False):
+            waiting.put(conn)
         else:
-            clients.put(conn)
-
-
-def send_away(conn):
-    with conn, contextlib.suppress(OSError):
-        conn.sendall(b"busy\n")
+            send_away(conn)
 
 
 def says_ready_too_early():
-    server, clients = listener(), queue.Queue()
+    waiting = queue.Queue()
 
-    def work():
-        while True:
-            with clients.get() as conn:
-                for line in conn.makefile("rb"):
-                    conn.sendall(line[-2::-1] + b"\n")
+    @safely
+    def serve(conn):
+        for line in conn.makefile("rb"):
+            conn.sendall(line[-2::-1] + b"\n")
 
-    for _ in range(3):
-        in_thread(work)
-    while True:
-        conn, _ = server.accept()
+    start_workers(3, serve, waiting)
+    for conn in clients():
         conn.sendall(b"ready\n")
-        clients.put(conn)
+        waiting.put(conn)
 
 
 def always_busy():
-    server = listener()
-    while True:
-        conn, _ = server.accept()
-        conn.sendall(b"busy\n")
-        conn.close()
+    for conn in clients():
+        send_away(conn)
 
 
 # Exercise 05: turn datagrams round.
@@ -663,34 +607,32 @@ def answers_who_asked_last():
     while True:
         data = work.get()
         time.sleep(0.02)
-        try:
+        with contextlib.suppress(OSError):
             sock.sendto(turned(data), last[0])
-        except OSError:
-            pass
 
 
 # Exercise 06: add, and stop when told to.
 
 
-def adds(wait, said="shutting down", flush=True):
+def add_lines(conn):
+    for line in conn.makefile("rb"):
+        conn.sendall(b"%d\n" % sum(map(int, line.split())))
+    conn.close()
+
+
+def add_lines_safely(conn):
+    with conn, contextlib.suppress(OSError, ValueError):
+        add_lines(conn)
+
+
+def adds(wait, said="shutting down", flush=True, serve=add_lines_safely):
     """Adds, and is told to stop; then `wait` says what it waits for."""
     server, threads = listener(), []
 
-    def serve(conn):
-        try:
-            for line in conn.makefile("rb"):
-                conn.sendall(b"%d\n" % sum(map(int, line.split())))
-        except (OSError, ValueError):
-            pass
-        conn.close()
-
     def accept():
-        try:
-            while True:
-                conn, _ = server.accept()
+        with contextlib.suppress(OSError):
+            for conn in clients(server):
                 threads.append(in_thread(serve, conn))
-        except OSError:
-            pass
 
     in_thread(accept)
     sys.stdin.read()
@@ -748,31 +690,20 @@ def pool_threads_idle(threads):
 
 
 def forgets_to_count_a_client_out():
-    server, here, gone = listener(), [], threading.Condition()
+    here, gone = [], threading.Condition()
 
     def serve(conn):
         here.append(conn)
-        for line in conn.makefile("rb"):
-            conn.sendall(b"%d\n" % sum(map(int, line.split())))
-        conn.close()
+        add_lines(conn)
         with gone:
             here.remove(conn)
             gone.notify()
 
-    def accept():
-        try:
-            while True:
-                in_thread(serve, server.accept()[0])
-        except OSError:
-            pass
+    def wait(threads):
+        with gone:
+            gone.wait_for(lambda: not here)
 
-    in_thread(accept)
-    sys.stdin.read()
-    print("shutting down", flush=True)
-    server.shutdown(socket.SHUT_RDWR)
-    server.close()
-    with gone:
-        gone.wait_for(lambda: not here)
+    adds(wait, serve=serve)
 
 
 # Exercise 07: turn messages round.
@@ -797,23 +728,6 @@ def reply(text):
 
 def refused(conn, length):
     conn.sendall(framed(b"too long"))
-
-
-def refused_when_all_has_come(conn, length):
-    exactly(conn, length)
-    refused(conn, length)
-
-
-def refused_and_waited_for(conn, length):
-    refused(conn, length)
-    threading.Event().wait()
-
-
-def refused_until_it_leaves(conn, length):
-    refused(conn, length)
-    conn.shutdown(socket.SHUT_WR)
-    while conn.recv(4096):
-        pass
 
 
 def number(data, signed=False):
@@ -848,12 +762,27 @@ text_or_death = turn(
 turns_the_mark_away = turn(
     answer=lambda text: framed(text.decode("utf-8-sig")[::-1].encode())
 )
-refuses_when_all_has_come = turn(refuse=refused_when_all_has_come)
-refuses_and_stays = turn(refuse=refused_and_waited_for)
-refuses_until_it_leaves = turn(refuse=refused_until_it_leaves)
 closes_after_one = one_after_the_other(
     lambda conn: conn.sendall(reply(exactly(conn, number(exactly(conn, 4)))))
 )
+
+
+@lambda refuse: turn(refuse=refuse)
+def refuses_when_all_has_come(conn, length):
+    exactly(conn, length)
+    refused(conn, length)
+
+
+@lambda refuse: turn(refuse=refuse)
+def refuses_and_stays(conn, length):
+    refused(conn, length)
+    threading.Event().wait()
+
+
+@lambda refuse: turn(refuse=refuse)
+def refuses_until_it_leaves(conn, length):
+    refused(conn, length)
+    goodbye(conn)
 
 
 # Exercise 08: who are you?
@@ -875,7 +804,7 @@ def told(ip, conn):
     return f"IPv{ip.version} {ip} {distance}\n"
 
 
-def who(taken=bracketed, line=told, clients=-1, bound=str, then=id):
+def who(taken=bracketed, line=told, most=-1, bound=str, then=id):
     asked, port = taken(sys.argv[-1])
     host = bound(asked)
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -889,18 +818,18 @@ def who(taken=bracketed, line=told, clients=-1, bound=str, then=id):
     host = server.getsockname()[0] if host == asked else asked
     host = f"[{host}]" if ":" in host else host
     print(f"listening on {host}:{port}", flush=True)
-    while clients != 0:
+    while most != 0:
         conn, addr = server.accept()
         with conn, contextlib.suppress(OSError):
             ip = ipaddress.ip_address(addr[0])
             conn.sendall(line(ip, conn).encode())
             then(conn)
-        clients -= 1
+        most -= 1
     threading.Event().wait()
 
 
 splits_at_the_first_colon = partial(who, split_at_the_first_colon)
-who_one_client_only = partial(who, clients=1)
+who_one_client_only = partial(who, most=1)
 who_waits_for_the_end = partial(who, then=goodbye)
 everywhere_of_ipv4 = partial(
     who, bound=lambda host: "0.0.0.0" if "." in host else host
@@ -1092,7 +1021,7 @@ class AddsLate(Adder):
 
 
 def add_for_all(kind):
-    server, clients, poll = listener(), {}, select.epoll()
+    server, adders, poll = listener(), {}, select.epoll()
     server.setblocking(False)
     poll.register(server, READ)
     while True:
@@ -1100,10 +1029,10 @@ def add_for_all(kind):
             if number == server.fileno():
                 with contextlib.suppress(BlockingIOError):
                     client = kind(server.accept()[0])
-                    clients[client.conn.fileno()] = client
+                    adders[client.conn.fileno()] = client
                     poll.register(client.conn, client.awaited())
                 continue
-            client = clients[number]
+            client = adders[number]
             try:
                 if event & READ and not client.unsent:
                     client.read()
@@ -1111,7 +1040,7 @@ def add_for_all(kind):
                 if kind is not ReadsOnceAnEdge:
                     poll.modify(number, client.awaited())
             except (EOFError, OSError, ValueError):
-                del clients[number]
+                del adders[number]
                 client.conn.close()
 
 
@@ -1177,10 +1106,8 @@ def relay(conn, connect=target_of, between=both_ways, refuse=lambda conn: None):
 
 
 def relays(**how):
-    server = listener()
-    while True:
-        conn, _ = server.accept()
-        in_thread(lambda: relay(conn, **how))
+    for conn in clients():
+        in_thread(partial(relay, conn, **how))
 
 
 @lambda between: partial(relays, between=between)
