@@ -25,7 +25,7 @@ fn main() -> io::Result<ExitCode> {
             return Ok(ExitCode::SUCCESS);
         }
         "panics-at-once" => panic!("no reason"),
-        "says-nothing" => wait(),
+        "says-nothing" | "sleeps" => wait(),
         "talks-first" => println!("starting up ..."),
         "floods-at-once" => flood(io::stdout()),
         "lies" => {
@@ -33,17 +33,15 @@ fn main() -> io::Result<ExitCode> {
             println!("listening on {closed}");
             wait()
         }
-        "sleeps" => wait(),
-        "runs-away" => start(&["sleeps", addr], true)?,
-        "takes-children-along" => start(&["sleeps", addr], false)?,
+        "runs-away" | "takes-children-along" => {
+            start_one_that_sleeps(addr, mode == "runs-away")?;
+            return become_correct(addr);
+        }
         "is-a-daemon" => {
             correct(addr).spawn()?;
             return Ok(ExitCode::SUCCESS);
         }
         _ => {}
-    }
-    if matches!(mode.as_str(), "runs-away" | "takes-children-along") {
-        return become_correct(addr);
     }
     let listener = match mode.as_str() {
         "ignores-its-argument" => TcpListener::bind("127.0.0.1:0"),
@@ -67,21 +65,19 @@ fn main() -> io::Result<ExitCode> {
             std::hint::spin_loop();
         },
         "floods-its-client" => {
-            let mut clients = Vec::new();
             for stream in listener.incoming() {
                 let stream = stream?;
-                clients.push(thread::spawn(|| flood(stream)));
+                thread::spawn(|| flood(stream));
             }
         }
         "drips" => {
-            let mut clients = Vec::new();
             for stream in listener.incoming() {
                 let mut stream = stream?;
-                clients.push(thread::spawn(move || {
+                thread::spawn(move || {
                     while stream.write_all(b"x").is_ok() {
                         thread::sleep(Duration::from_millis(100));
                     }
-                }));
+                });
             }
         }
         "hangs-up" => for _ in listener.incoming() {},
@@ -102,9 +98,9 @@ fn flood(mut out: impl Write) {
     while out.write_all(&[b'x'; 4096]).is_ok() {}
 }
 
-fn start(args: &[&str], elsewhere: bool) -> io::Result<()> {
+fn start_one_that_sleeps(addr: &str, elsewhere: bool) -> io::Result<()> {
     let mut command = Command::new(env::current_exe()?);
-    command.args(args);
+    command.args(["sleeps", addr]);
     #[cfg(unix)]
     if elsewhere {
         std::os::unix::process::CommandExt::process_group(&mut command, 0);

@@ -37,21 +37,19 @@ fn main() -> io::Result<()> {
 fn serve(mut stream: &TcpStream, mode: &str) -> io::Result<()> {
     for word in BufReader::new(stream).lines() {
         let answer = count(word?);
+        if mode == "late" {
+            thread::sleep(Duration::from_millis(1));
+        }
+        if mode == "talkative" {
+            print!("{answer}");
+            eprint!("{answer}");
+        }
         match mode {
             "byte-by-byte" => {
                 stream.set_nodelay(true)?;
                 for byte in answer.bytes() {
                     stream.write_all(&[byte])?;
                 }
-            }
-            "late" => {
-                thread::sleep(Duration::from_millis(1));
-                stream.write_all(answer.as_bytes())?;
-            }
-            "talkative" => {
-                print!("{answer}");
-                eprint!("{answer}");
-                stream.write_all(answer.as_bytes())?;
             }
             "two-writes" => {
                 stream.write_all(answer.trim_end().as_bytes())?;
