@@ -34,7 +34,7 @@ const GOOD_CLIENTS: usize = 60;
 /// How much a client sends that reads no answer.
 const MANY_LINES: usize = 1_000;
 /// A connection may end a moment before its program does.
-const MOMENT: Duration = Duration::from_millis(300);
+pub(crate) const MOMENT: Duration = Duration::from_millis(300);
 /// The same, where the end is looked for because the connection has ended.
 const LONG_MOMENT: Duration = Duration::from_secs(1);
 /// What a rude client says before it resets its connection.

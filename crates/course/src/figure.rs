@@ -530,7 +530,10 @@ impl Painter {
                 };
                 match known {
                     true => waiting.push(waits),
-                    false if self.is_of(start, *id) => idle.push(waits),
+                    // It has made no call about a socket: whose is it?
+                    false if *id == start.main || self.starts.len() == 1 => {
+                        idle.push(waits);
+                    }
                     false => {}
                 }
             }
@@ -560,12 +563,6 @@ impl Painter {
             (s.state != "LISTEN", s.client.clone(), s.side)
         });
         Snapshot { waiting, sockets }
-    }
-
-    /// A thread that has made no call about a socket.
-    fn is_of(&self, start: &Start, thread: u32) -> bool {
-        let others = self.starts.len();
-        thread == start.main || others == 1
     }
 
     fn client(&self, call: &strace::Call, traces: &[Trace]) -> Option<String> {

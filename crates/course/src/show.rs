@@ -381,8 +381,9 @@ fn timeline(
     diagnosis: &Diagnosis,
     most: usize,
 ) {
-    let events: Vec<_> =
-        report.timeline.iter().filter(|e| !is_noise(e)).collect();
+    // What the harness did to clean up says nothing about the program.
+    let tells = |e: &&Event| !matches!(e.what, What::Killed);
+    let events: Vec<_> = report.timeline.iter().filter(tells).collect();
     if events.is_empty() {
         return;
     }
@@ -619,11 +620,6 @@ fn in_order(mut events: Vec<&Event>) -> Vec<&Event> {
         }
     }
     events
-}
-
-/// What the harness did to clean up says nothing about the program.
-fn is_noise(event: &Event) -> bool {
-    matches!(event.what, What::Killed)
 }
 
 /// What lets `probe` send what has failed: the last datagram; or, if one client

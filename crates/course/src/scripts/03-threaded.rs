@@ -2,12 +2,11 @@
 
 use std::ops::RangeInclusive;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use harness::{Fault, Peer, quote};
 use socket2::SockRef;
 
-use crate::check::{Check, Rude};
+use crate::check::{Check, MOMENT, Rude};
 use crate::diagnosis::Symptom::{Closed, TimedOut};
 use crate::diagnosis::{Diagnose, Result, StepError};
 
@@ -22,8 +21,6 @@ const FEW: usize = 5;
 /// How often something is tried that a lucky moment may hide.
 const AGAIN: usize = 20;
 const LOOKS: usize = 4;
-/// How long a program may take to take in all that it was sent.
-const MOMENT: Duration = Duration::from_millis(300);
 /// Who sends the same word at the same time, how often each of them, and with
 /// how many words: a count is lost only now and then.
 const CROWD: RangeInclusive<char> = 'g'..='v';

@@ -7,7 +7,7 @@ use harness::{Fault, Peer, Program};
 
 use crate::check::{Check, Rude, expect_gone};
 use crate::diagnosis::Symptom::{
-    Closed, Crashed, Exited, ExitedWell, TimedOut,
+    Closed, Crashed, Exited, ExitedWell, Refused, TimedOut,
 };
 use crate::diagnosis::{Diagnose, Result, StepError};
 
@@ -286,7 +286,7 @@ fn refuses(c: &Check) -> Result {
             last = expect_gone(&mut late).diagnose(TimedOut, "still-listens");
             // The program may have taken it in, in place of the client that
             // wakes it, and forgotten it: then the listener is closed.
-            if last.is_err() && is_refused(c) {
+            if last.is_err() && c.connect("later").fails_with(Refused) {
                 last = Ok(());
                 return true;
             }
@@ -309,11 +309,6 @@ fn refuses(c: &Check) -> Result {
         return Err(error.certainly("still-listens"));
     }
     last
-}
-
-fn is_refused(c: &Check) -> bool {
-    c.connect("later")
-        .is_err_and(|failure| *failure.fault == Fault::ConnectionRefused)
 }
 
 fn asks(client: &mut Peer, numbers: &[i64]) -> harness::Result {

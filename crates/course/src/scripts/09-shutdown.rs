@@ -6,7 +6,7 @@
 use harness::{Fault, Peer, Program};
 
 use crate::check::{Check, Rude, expect_gone};
-use crate::diagnosis::Symptom::{Closed, Exited, TimedOut, Wrong};
+use crate::diagnosis::Symptom::{Closed, Exited, Refused, TimedOut, Wrong};
 use crate::diagnosis::{Diagnose, Result};
 
 /// 128 and the number of the signal: a JVM leaves so when its hooks have run.
@@ -234,10 +234,7 @@ fn lets_go(c: &mut Check, [mut idle, mut answered]: [Peer; 2]) -> Result {
 /// Connects until it is refused: to close a listener takes a moment, and who
 /// comes in before that is thrown out, or forgotten.
 fn refuses(c: &mut Check) -> Result {
-    let refused = |c: &Check| {
-        c.connect("late")
-            .is_err_and(|failure| *failure.fault == Fault::ConnectionRefused)
-    };
+    let refused = |c: &Check| c.connect("late").fails_with(Refused);
     let mut stays = None;
     let waited = c.lab().wait_until("be refused", || {
         if let Ok(mut late) = c.connect("late")

@@ -1,10 +1,8 @@
 //! Exercise 12: notices by topic.
 
-use std::time::Duration;
-
 use harness::{Fault, Peer, joined, quote};
 
-use crate::check::{Check, Rude, expect_gone};
+use crate::check::{Check, MOMENT, Rude, expect_gone};
 use crate::diagnosis::Symptom::{Closed, TimedOut};
 use crate::diagnosis::{Diagnose, Result, StepError};
 
@@ -20,8 +18,6 @@ const LONG: usize = 4000;
 const SOME: usize = 200;
 /// So many are more than 16 MiB.
 const TOO_MANY: usize = 4300;
-/// Nothing more comes when nothing has come for so long.
-const MOMENT: Duration = Duration::from_millis(300);
 
 pub(crate) fn check(c: &mut Check) -> Result {
     c.begin()?;
