@@ -39,7 +39,7 @@ pub(crate) fn flow(
     summary: String,
     failure: Option<(&str, &str)>,
     why_not: Option<&str>,
-    wire: Wire,
+    wire: Option<Wire>,
 ) -> anyhow::Result<Flow> {
     let traces = match &recorder.folder {
         Some(folder) => {
@@ -97,7 +97,7 @@ struct Painter {
     chapter: String,
     /// The acts behind the failure have begun.
     is_over: bool,
-    wire: Wire,
+    wire: Option<Wire>,
 }
 
 impl Painter {
@@ -140,7 +140,7 @@ impl Painter {
             explained: BTreeSet::new(),
             chapter: String::new(),
             is_over: false,
-            wire: Wire::default(),
+            wire: None,
         };
         painter.find_starts(&begins, traces, &log.processes);
         let ports = Ports {
@@ -349,7 +349,10 @@ impl Painter {
             return Vec::new();
         }
         let snapshot = self.snapshot(act);
-        let effects = self.wire.between(act.from, act.rest.at, &ports);
+        let effects = self
+            .wire
+            .as_ref()
+            .map_or(Vec::new(), |seen| seen(act.from, act.rest.at, &ports));
         let clients: Vec<_> = self.clients.values().collect();
         causes.extend(wire::beginnings(act.from, &clients));
         let mut events = merge(causes, effects, &snapshot).unwrap_or_default();

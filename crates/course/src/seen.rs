@@ -87,15 +87,8 @@ pub fn see(
     let name = format!("exercise-{}", exercise.stem());
     let failure = report.diagnosis.as_ref();
     let failure = failure.map(|d| (d.who.as_str(), d.wanted.as_str()));
-    let flow = figure::flow(
-        &recorder,
-        &name,
-        title,
-        summary,
-        failure,
-        none,
-        wire.unwrap_or_default(),
-    )?;
+    let flow =
+        figure::flow(&recorder, &name, title, summary, failure, none, wire)?;
     let figure = html::figure(&flow);
     let book = html::figure(&recorder.with_usual_addresses(flow));
     Ok(Seen {

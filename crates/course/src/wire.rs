@@ -5,39 +5,9 @@
 use flows::merge::{Cause, Effect, Ports};
 use flows::{Event, Side, Snapshot, Socket};
 
-/// What was seen of a check.
-#[derive(Default)]
-pub(crate) struct Wire {
-    #[cfg(feature = "packets")]
-    packets: Vec<harness::trace::Packet>,
-    #[cfg(feature = "packets")]
-    changes: Vec<harness::trace::Change>,
-}
-
-#[cfg(feature = "packets")]
-impl Wire {
-    /// Packets, and changes of state, behind `from` and up to `to`.
-    pub(crate) fn between(
-        &self,
-        from: u64,
-        to: u64,
-        ports: &Ports,
-    ) -> Vec<Effect> {
-        let is_then = |at: u64| (from + 1..=to).contains(&at);
-        let packets = self.packets.iter().filter(|p| is_then(p.at));
-        let packets = packets.filter_map(|p| ports.packet(p.clone()));
-        let changes = self.changes.iter().filter(|c| is_then(c.at));
-        let changes = changes.filter_map(|c| ports.change(c.clone(), None));
-        packets.chain(changes).collect()
-    }
-}
-
-#[cfg(not(feature = "packets"))]
-impl Wire {
-    pub(crate) fn between(&self, _: u64, _: u64, _: &Ports) -> Vec<Effect> {
-        Vec::new()
-    }
-}
+/// What was seen of a check: packets, and changes of state, behind the first
+/// moment and up to the second.
+pub(crate) type Wire = Box<dyn Fn(u64, u64, &Ports) -> Vec<Effect>>;
 
 /// For each client and side a cause at the beginning of an act: whatever has
 /// no other one, such as the end of a client that the checker has dropped,
@@ -101,7 +71,7 @@ mod recorded {
         Ok(None)
     }
 
-    pub(crate) struct Recording;
+    pub(crate) enum Recording {}
 
     impl Recording {
         pub(crate) fn start() -> Result<Option<Self>> {
@@ -109,7 +79,7 @@ mod recorded {
         }
 
         pub(crate) fn wire(&self) -> Result<Wire> {
-            Ok(Wire::default())
+            match *self {}
         }
     }
 }
@@ -186,10 +156,17 @@ mod recorded {
         /// # Errors
         /// It cannot be read.
         pub(crate) fn wire(&self) -> Result<Wire> {
-            Ok(Wire {
-                packets: self.capture.until_mark(0)?,
-                changes: self.states.until_mark(0)?,
-            })
+            let packets = self.capture.until_mark(0)?;
+            let changes = self.states.until_mark(0)?;
+            Ok(Box::new(move |from, to, ports| {
+                let is_then = |at: u64| (from + 1..=to).contains(&at);
+                let packets = packets.iter().filter(|p| is_then(p.at));
+                let packets = packets.filter_map(|p| ports.packet(p.clone()));
+                let changes = changes.iter().filter(|c| is_then(c.at));
+                let changes =
+                    changes.filter_map(|c| ports.change(c.clone(), None));
+                packets.chain(changes).collect()
+            }))
         }
     }
 }
