@@ -2,6 +2,9 @@
 another mistake. Usage: near-misses.py NAME HOST:PORT. (`mapped`, `right`,
 `who`, `leaves-with-143`, `leaves-by-the-signal`, `adds-for-all`, `relays` and
 `notices` are right.)
+
+Each is the function of that name. Many are another one with one part replaced:
+a `partial` of it, which may stand as a decorator in front of that part.
 """
 
 import asyncio
