@@ -10,7 +10,7 @@
 //! Each line ends with a newline, "\n", which is not counted; all before it
 //! belongs to the line, white space too. A line may come in pieces, and several
 //! may come at once. Bytes that are not UTF-8 go back as they came; each broken
-//! piece counts as one character, as `String::from_utf8_lossy` has it. One
+//! piece counts as one character, as `String::from_utf8_lossy` makes of it. One
 //! client is served at a time; when it has left, however it left, the next one
 //! is served.
 //!
