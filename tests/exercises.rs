@@ -128,7 +128,7 @@ fn mistakes() -> &'static [(Exercise, String, Report)] {
         let reports = side_by_side(AT_ONCE, &found, |(exercise, mistake)| {
             check(exercise, mistake, IMPATIENT)
         });
-        let found = found.into_iter().zip(reports);
+        let found = found.into_iter().zip(reports).rev();
         found
             .map(|((exercise, mistake), mut report)| {
                 // Nobody's timeout is so short while so much runs.
