@@ -677,9 +677,8 @@ fn a_shutdown_leaves_a_time_wait_that_the_next_server_does_not_mind() -> Result
     server.end_input();
     server.expect_exit(0)?;
     lab.wait_until("a TIME-WAIT on the server's port", || {
-        let table = proc::tcp_table().unwrap_or_default();
-        table
-            .iter()
+        let rows = proc::tcp_rows(addr.port()).unwrap_or_default();
+        rows.iter()
             .any(|row| row.local == addr && row.state == "TIME-WAIT")
     })?;
     let args = [&addr.to_string(), "threads-tcp"];

@@ -151,25 +151,6 @@ pub fn time_wait_is_full() -> Option<bool> {
     Some(now >= most.trim().parse::<usize>().ok()? / 10 * 9)
 }
 
-/// All TCP sockets of this machine, IPv4 and IPv6.
-pub fn tcp_table() -> Option<Vec<TcpRow>> {
-    let v4 = fs::read_to_string("/proc/net/tcp").ok()?;
-    // A kernel without IPv6 has no such file.
-    let v6 = fs::read_to_string("/proc/net/tcp6").unwrap_or_default();
-    Some([v4, v6].iter().flat_map(|table| rows(table)).collect())
-}
-
-/// How many connections this machine could not keep in TIME-WAIT, because
-/// `net.ipv4.tcp_max_tw_buckets` others were (man page tcp(7)).
-pub fn time_waits_lost() -> Option<u64> {
-    let counters = fs::read_to_string("/proc/net/netstat").ok()?;
-    let mut lines = counters.lines().filter(|l| l.starts_with("TcpExt:"));
-    let names = lines.next()?.split(' ');
-    let mut values = names.zip(lines.next()?.split(' '));
-    let lost = values.find(|(name, _)| *name == "TCPTimeWaitOverflow")?;
-    lost.1.parse().ok()
-}
-
 /// How often the first thread of a process has left the processor by itself,
 /// to wait for something. A thread that spins does not.
 pub fn pauses(process: u32) -> Option<u64> {
@@ -203,19 +184,21 @@ fn field(text: &str, name: &str) -> Option<u64> {
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// The TCP sockets with `port` at one of their ends. As [`tcp_table`], and
-/// quick where thousands of other sockets are in TIME-WAIT.
+/// The TCP sockets with `port` at one of their ends, IPv4 and IPv6. Quick
+/// where thousands of other sockets are in TIME-WAIT.
 pub fn tcp_rows(port: u16) -> Option<Vec<TcpRow>> {
     let port_field = format!(":{port:04X} ");
-    let v4 = fs::read_to_string("/proc/net/tcp").ok()?;
-    let v6 = fs::read_to_string("/proc/net/tcp6").unwrap_or_default();
-    let lines = v4.lines().chain(v6.lines());
-    Some(
-        lines
-            .filter(|line| line.contains(&port_field))
-            .filter_map(row)
-            .collect(),
-    )
+    let table = table("tcp")?;
+    let lines = table.lines().filter(|line| line.contains(&port_field));
+    Some(lines.filter_map(row).collect())
+}
+
+/// The kernel's tables of all sockets of `protocol`, IPv4 and IPv6.
+pub(crate) fn table(protocol: &str) -> Option<String> {
+    let v4 = fs::read_to_string(format!("/proc/net/{protocol}")).ok()?;
+    // A kernel without IPv6 has no such file.
+    let v6 = fs::read_to_string(format!("/proc/net/{protocol}6"));
+    Some(v4 + &v6.unwrap_or_default())
 }
 
 /// The connections that the kernel has made at `listener`, and that no
@@ -259,10 +242,6 @@ pub fn queues(a: SocketAddr, b: SocketAddr) -> Option<[usize; 4]> {
     };
     let (a, b) = (end(a, b)?, end(b, a)?);
     Some([a.receive_queue, a.send_queue, b.receive_queue, b.send_queue])
-}
-
-fn rows(table: &str) -> impl Iterator<Item = TcpRow> {
-    table.lines().skip(1).filter_map(row)
 }
 
 fn row(line: &str) -> Option<TcpRow> {
@@ -326,10 +305,7 @@ pub struct UdpRow {
 
 /// All UDP sockets of this machine, IPv4 and IPv6.
 pub fn udp_table() -> Option<Vec<UdpRow>> {
-    let v4 = fs::read_to_string("/proc/net/udp").ok()?;
-    let v6 = fs::read_to_string("/proc/net/udp6").unwrap_or_default();
-    let lines = v4.lines().skip(1).chain(v6.lines().skip(1));
-    Some(lines.filter_map(udp_row).collect())
+    Some(table("udp")?.lines().filter_map(udp_row).collect())
 }
 
 fn udp_row(line: &str) -> Option<UdpRow> {

@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use crate::proc::address;
+use crate::proc::{address, table};
 
 /// The threads of a process, the main one first, then the youngest last.
 pub fn thread_ids(process: u32) -> Option<Vec<u32>> {
@@ -85,18 +85,10 @@ pub fn ports(process: u32) -> Option<Vec<u16>> {
             Some(target.trim_end_matches(']').to_owned())
         })
         .collect();
-    let mut ports: Vec<u16> = ["tcp", "tcp6", "udp", "udp6"]
-        .iter()
-        .filter_map(|table| {
-            fs::read_to_string(format!("/proc/net/{table}")).ok()
-        })
-        .flat_map(|table| {
-            let lines = table.lines().skip(1);
-            lines
-                .filter_map(|line| owned_port(line, &held))
-                .collect::<Vec<_>>()
-        })
-        .collect();
+    let tables = [table("tcp")?, table("udp")?];
+    let lines = tables.iter().flat_map(|table| table.lines());
+    let mut ports: Vec<u16> =
+        lines.filter_map(|line| owned_port(line, &held)).collect();
     ports.sort_unstable();
     ports.dedup();
     Some(ports)
