@@ -25,13 +25,18 @@ pub struct TcpRow {
 /// The processor time that a process has used so far, in user and system
 /// mode, in steps of 10 ms.
 pub fn cpu_time(process: u32) -> Option<Duration> {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    // The second field, the name, may hold spaces: start behind its bracket.
-    let fields: Vec<_> = stat.rsplit_once(')')?.1.split(' ').collect();
-    // utime and stime are fields 14 and 15; field 3 is at index 1 here.
-    let ticks: u64 = fields.get(12)?.parse::<u64>().ok()?
-        + fields.get(13)?.parse::<u64>().ok()?;
+    let stat = stat(process)?;
+    // utime and stime are fields 14 and 15; the first one here is field 3.
+    let mut times = stat.split(' ').skip(11).map(str::parse::<u64>);
+    let ticks = times.next()?.ok()? + times.next()?.ok()?;
     Some(Duration::from_millis(ticks * 10))
+}
+
+/// What the system says of a process or thread behind its name, which may hold
+/// spaces: the first letter is its state.
+pub(crate) fn stat(process: u32) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    Some(stat.rsplit_once(") ")?.1.to_owned())
 }
 
 /// How long a process has used the processor, and how long its threads have
@@ -62,7 +67,7 @@ pub fn peak_memory(process: u32) -> Option<usize> {
     status(process, "VmHWM:").map(|kib| (kib as usize) << 10)
 }
 
-fn status(process: u32, name: &str) -> Option<u64> {
+pub(crate) fn status(process: u32, name: &str) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     field(&status, name)
 }
@@ -135,8 +140,7 @@ pub fn with_environment(variable: &str) -> Option<Vec<u32>> {
 
 /// True if a process is stopped (as by Ctrl-Z), also if a tracer watches it.
 pub fn is_stopped(process: u32) -> Option<bool> {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    Some(stat.rsplit_once(") ")?.1.starts_with(['T', 't']))
+    Some(stat(process)?.starts_with(['T', 't']))
 }
 
 /// True if the kernel has nearly as many connections in TIME-WAIT as it may:
@@ -168,8 +172,7 @@ pub fn private_memory(process: u32) -> Option<u64> {
 
 /// The address space that a process has reserved, used or not, in bytes.
 pub fn address_space(process: u32) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    Some(field(&status, "VmSize:")? << 10)
+    status(process, "VmSize:").map(|kib| kib << 10)
 }
 
 /// How many memory mappings a process has.

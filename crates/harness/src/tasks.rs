@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use crate::proc::{address, table};
+use crate::proc::{address, stat, status, table};
 
 /// The threads of a process, the main one first, then the youngest last.
 pub fn thread_ids(process: u32) -> Option<Vec<u32>> {
@@ -18,25 +18,21 @@ pub fn thread_ids(process: u32) -> Option<Vec<u32>> {
 /// Whether a thread sleeps in a call (and not because a tracer stopped it);
 /// `None` if it has ended.
 pub fn sleeps(thread: u32) -> Option<bool> {
-    let stat = fs::read_to_string(format!("/proc/{thread}/stat")).ok()?;
-    let state = stat.rsplit_once(')')?.1.trim_start().chars().next()?;
-    (!"ZX".contains(state)).then_some(state == 'S')
+    let stat = stat(thread)?;
+    (!stat.starts_with(['Z', 'X'])).then_some(stat.starts_with('S'))
 }
 
 /// The process that a thread belongs to.
 pub fn process_of(thread: u32) -> Option<u32> {
-    let status = fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("Tgid:"))?;
-    line.trim().parse().ok()
+    status(thread, "Tgid:")?.try_into().ok()
 }
 
 /// The system call in which a thread sleeps, and its first argument, for
 /// example `("accept4", 3)`. `None` if it runs, is stopped, or is in a call
 /// that has no name here; see proc(5), `/proc/PID/syscall`.
 pub fn blocked_in(thread: u32) -> Option<(&'static str, u64)> {
-    let stat = fs::read_to_string(format!("/proc/{thread}/stat")).ok()?;
     // Interruptible sleep, and not the stop of a tracer at the call's edge.
-    if !stat.rsplit_once(')')?.1.starts_with(" S") {
+    if !sleeps(thread)? {
         return None;
     }
     let call = fs::read_to_string(format!("/proc/{thread}/syscall")).ok()?;
