@@ -151,7 +151,7 @@ fn resumed(line: &str) -> Option<&str> {
 }
 
 /// One line: `listen(3, 128)   = 0`, or its beginning.
-pub fn call(line: &str) -> Option<Call> {
+pub(crate) fn call(line: &str) -> Option<Call> {
     let (name, rest) = line.split_once('(')?;
     let is_of_a_name = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
     if name.is_empty() || !name.bytes().all(is_of_a_name) {

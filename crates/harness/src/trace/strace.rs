@@ -7,7 +7,7 @@ use std::process::Command;
 use std::{fs, io};
 
 use crate::timeline::escape;
-use crate::{Failure, Lab, Result};
+use crate::{Failure, Lab, Result, strace};
 
 /// A system call, as strace printed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,59 +149,20 @@ fn parse_end(line: &str) -> Option<(u64, String)> {
 fn parse(line: &str) -> Option<Call> {
     let (began, line) = line.split_once(' ')?;
     let began = nanoseconds(began)?;
-    let (name, rest) = line.split_once('(')?;
-    if !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
-        return None;
-    }
-    let (args, end) = split(rest);
-    let returned = end.and_then(|end| {
-        let end = end.trim_start().strip_prefix('=')?;
-        let (result, took) = end.trim().rsplit_once(" <")?;
+    let strace::Call { name, args, result } = strace::call(line)?;
+    let returned = result.and_then(|result| {
+        let (result, took) = result.rsplit_once(" <")?;
         let took = nanoseconds(took.trim_end_matches('>'))?;
-        // A call in which the program was killed never returned.
-        (!result.starts_with('?')).then(|| (result.to_owned(), began + took))
+        Some((result.to_owned(), began + took))
     });
     let (result, ended) = returned.unzip();
     Some(Call {
-        name: name.to_owned(),
+        name,
         args,
         result,
         began,
         ended,
     })
-}
-
-/// The arguments up to the bracket that closes the call, and what is behind.
-fn split(text: &str) -> (Vec<String>, Option<&str>) {
-    let mut args = vec![String::new()];
-    let (mut depth, mut quoted, mut escaped) = (0, false, false);
-    for (at, c) in text.char_indices() {
-        match c {
-            _ if escaped => escaped = false,
-            '\\' => escaped = true,
-            '"' => quoted = !quoted,
-            _ if quoted => {}
-            '(' | '[' | '{' => depth += 1,
-            ')' if depth == 0 => return (trimmed(args), Some(&text[at + 1..])),
-            ')' | ']' | '}' => depth -= 1,
-            ',' if depth == 0 => {
-                args.push(String::new());
-                continue;
-            }
-            _ => {}
-        }
-        if let Some(arg) = args.last_mut() {
-            arg.push(c);
-        }
-    }
-    (trimmed(args), None)
-}
-
-fn trimmed(args: Vec<String>) -> Vec<String> {
-    args.into_iter()
-        .map(|arg| arg.trim().to_owned())
-        .filter(|arg| !arg.is_empty())
-        .collect()
 }
 
 impl Call {
