@@ -1,19 +1,12 @@
 //! One experiment: its deadline, its timeline, and who takes part.
 
-use std::io;
-use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Protocol, Socket, Type};
-
 use crate::timeline::{Moment, Observer};
-use crate::{
-    Failure, Fault, Listener, Peer, Program, Result, Timeline, UdpPeer,
-    UdpServer, What,
-};
+use crate::{Failure, Fault, Program, Result, Timeline, What};
 
 /// Long enough for a busy machine; only a test that fails waits for it.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -21,11 +14,6 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 /// More than any lesson prints in a test.
 const OUTPUT_LIMIT: usize = 64 << 20;
-/// What a client takes that takes little, in bytes (Linux doubles it).
-const SMALL_BUFFER: usize = 4 << 10;
-/// How much it takes in one segment, in bytes.
-#[cfg(unix)]
-const SMALL_SEGMENT: u32 = 1000;
 
 /// Starts programs and makes peers that share a deadline and a timeline.
 #[derive(Clone)]
@@ -126,97 +114,6 @@ impl Lab {
         self.start_command(name, command)
     }
 
-    /// Starts `command`, its three standard streams in the harness's hand, and
-    /// without `RUST_BACKTRACE` unless the command says otherwise. Does not
-    /// wait for anything.
-    ///
-    /// # Errors
-    /// [`Fault::Io`] if it cannot be started.
-    pub fn start_command(
-        &self,
-        name: &str,
-        command: Command,
-    ) -> Result<Program> {
-        Program::start(self, name, command)
-    }
-
-    /// As [`Lab::start_command`], in a process group of its own (on Unix):
-    /// what the program starts is killed with it, and looked for when it has
-    /// ended (on Linux, also if it has left the group). Ctrl-C reaches none
-    /// of them: see [`crate::kill_all_groups`].
-    ///
-    /// # Errors
-    /// [`Fault::Io`] if it cannot be started.
-    pub fn start_in_group(
-        &self,
-        name: &str,
-        command: Command,
-    ) -> Result<Program> {
-        Program::start_in_group(self, name, command)
-    }
-
-    /// Connects over TCP, with `TCP_NODELAY` set, so that a chunk sent is
-    /// not held back to be joined with the next.
-    ///
-    /// # Errors
-    /// [`Fault::ConnectionRefused`] if nobody listens there,
-    /// [`Fault::TimedOut`] at the deadline.
-    pub fn connect(&self, name: &str, to: SocketAddr) -> Result<Peer> {
-        Peer::connect(self, name, to)
-    }
-
-    /// As [`Lab::connect`], for a client that takes so little that a server's
-    /// answers soon pile up if it does not read.
-    ///
-    /// # Errors
-    /// [`Fault::ConnectionRefused`] if nobody listens there.
-    pub fn connect_small(&self, name: &str, to: SocketAddr) -> Result<Peer> {
-        let connect = || {
-            let domain = Domain::for_address(to);
-            let socket =
-                Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
-            // Before connecting: the handshake tells both. A server's kernel
-            // makes its send buffer to the measure of the segments.
-            socket.set_recv_buffer_size(SMALL_BUFFER)?;
-            #[cfg(unix)]
-            socket.set_tcp_mss(SMALL_SEGMENT)?;
-            socket.connect(&to.into())?;
-            Ok(socket.into())
-        };
-        let stream = connect().map_err(|error: io::Error| {
-            self.failure(name, format!("connect to {to}"), error)
-        })?;
-        self.adopt(name, stream)
-    }
-
-    /// Takes over a stream that is connected, for instance one whose buffers
-    /// are smaller than usual. Sets `TCP_NODELAY`.
-    ///
-    /// # Errors
-    /// [`Fault::Io`] if the connection is gone.
-    pub fn adopt(&self, name: &str, stream: TcpStream) -> Result<Peer> {
-        Peer::over(self, name, stream)
-            .map_err(|error| self.failure(name, "connect", error))
-    }
-
-    /// A listener of the test's own, on a port that the kernel chooses on
-    /// 127.0.0.1, for programs that are clients.
-    ///
-    /// # Errors
-    /// [`Fault::Io`] if there is no free port.
-    pub fn listen(&self, name: &str) -> Result<Listener> {
-        Listener::bind(self, name)
-    }
-
-    /// A UDP socket on a port that the kernel chooses, on the loopback
-    /// address of `to`'s family, connected to `to`.
-    ///
-    /// # Errors
-    /// [`Fault::Io`] if there is no free port.
-    pub fn udp(&self, name: &str, to: SocketAddr) -> Result<UdpPeer> {
-        UdpPeer::connect(self, name, to)
-    }
-
     /// Looks at `condition` again and again until it holds. Only for what the
     /// kernel tells nobody about, such as the state of a socket in its tables:
     /// everything else has an event to wait for.
@@ -237,15 +134,6 @@ impl Lab {
             thread::park_timeout(LOOK_AGAIN);
         }
         Ok(())
-    }
-
-    /// A UDP socket of the test's own that anybody may send to, on a port
-    /// that the kernel chooses on 127.0.0.1, for programs that are clients.
-    ///
-    /// # Errors
-    /// [`Fault::Io`] if there is no free port.
-    pub fn udp_server(&self, name: &str) -> Result<UdpServer> {
-        UdpServer::bind(self, name)
     }
 
     /// What a step of the test's own ends in.

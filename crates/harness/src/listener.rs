@@ -15,11 +15,16 @@ pub struct Listener {
     accepted: Receiver<TcpStream>,
 }
 
-impl Listener {
-    pub(crate) fn bind(lab: &Lab, name: &str) -> Result<Self> {
+impl Lab {
+    /// A listener of the test's own, on a port that the kernel chooses on
+    /// 127.0.0.1, for programs that are clients.
+    ///
+    /// # Errors
+    /// [`Fault::Io`] if there is no free port.
+    pub fn listen(&self, name: &str) -> Result<Listener> {
         let listener = TcpListener::bind("127.0.0.1:0")
             .and_then(|listener| Ok((listener.local_addr()?, listener)))
-            .map_err(|error| lab.failure(name, "listen", error));
+            .map_err(|error| self.failure(name, "listen", error));
         let (addr, listener) = listener?;
         let (sender, accepted) = mpsc::channel();
         // `accept` has no deadline of its own, and waiting on a channel has.
@@ -30,14 +35,16 @@ impl Listener {
                 }
             }
         });
-        Ok(Self {
+        Ok(Listener {
             name: name.to_owned(),
-            lab: lab.clone(),
+            lab: self.clone(),
             addr,
             accepted,
         })
     }
+}
 
+impl Listener {
     /// The address that it is bound to.
     pub fn addr(&self) -> SocketAddr {
         self.addr

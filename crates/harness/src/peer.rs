@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use socket2::SockRef;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::{Failure, Fault, Lab, Result, What};
 
@@ -21,6 +21,11 @@ const MOST_TIMEOUTS: u32 = 10;
 const LOOK: Duration = Duration::from_millis(1);
 /// As many looks, 2 ms apart, must see the same bytes.
 const LOOKS: usize = 10;
+/// What a client takes that takes little, in bytes (Linux doubles it).
+const SMALL_BUFFER: usize = 4 << 10;
+/// How much it takes in one segment, in bytes.
+#[cfg(unix)]
+const SMALL_SEGMENT: u32 = 1000;
 
 /// A TCP connection whose every wait ends at the lab's deadline. Closed on
 /// drop.
@@ -31,20 +36,58 @@ pub struct Peer {
     unread: Vec<u8>,
 }
 
-impl Peer {
-    pub(crate) fn connect(
-        lab: &Lab,
-        name: &str,
-        to: SocketAddr,
-    ) -> Result<Self> {
-        TcpStream::connect_timeout(&to, lab.timeout)
-            .and_then(|stream| Self::over(lab, name, stream))
+impl Lab {
+    /// Connects over TCP, with `TCP_NODELAY` set, so that a chunk sent is
+    /// not held back to be joined with the next.
+    ///
+    /// # Errors
+    /// [`Fault::ConnectionRefused`] if nobody listens there,
+    /// [`Fault::TimedOut`] at the deadline.
+    pub fn connect(&self, name: &str, to: SocketAddr) -> Result<Peer> {
+        TcpStream::connect_timeout(&to, self.timeout)
+            .and_then(|stream| Peer::over(self, name, stream))
             .map_err(|error| {
-                let fault = or_timed_out(error, lab.timeout);
-                lab.failure(name, format!("connect to {to}"), fault)
+                let fault = or_timed_out(error, self.timeout);
+                self.failure(name, format!("connect to {to}"), fault)
             })
     }
 
+    /// As [`Lab::connect`], for a client that takes so little that a server's
+    /// answers soon pile up if it does not read.
+    ///
+    /// # Errors
+    /// [`Fault::ConnectionRefused`] if nobody listens there.
+    pub fn connect_small(&self, name: &str, to: SocketAddr) -> Result<Peer> {
+        let connect = || {
+            let domain = Domain::for_address(to);
+            let socket =
+                Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+            // Before connecting: the handshake tells both. A server's kernel
+            // makes its send buffer to the measure of the segments.
+            socket.set_recv_buffer_size(SMALL_BUFFER)?;
+            #[cfg(unix)]
+            socket.set_tcp_mss(SMALL_SEGMENT)?;
+            socket.connect(&to.into())?;
+            Ok(socket.into())
+        };
+        let stream = connect().map_err(|error: io::Error| {
+            self.failure(name, format!("connect to {to}"), error)
+        })?;
+        self.adopt(name, stream)
+    }
+
+    /// Takes over a stream that is connected, for instance one whose buffers
+    /// are smaller than usual. Sets `TCP_NODELAY`.
+    ///
+    /// # Errors
+    /// [`Fault::Io`] if the connection is gone.
+    pub fn adopt(&self, name: &str, stream: TcpStream) -> Result<Peer> {
+        Peer::over(self, name, stream)
+            .map_err(|error| self.failure(name, "connect", error))
+    }
+}
+
+impl Peer {
     /// Takes over a stream that exists.
     pub(crate) fn over(
         lab: &Lab,

@@ -101,22 +101,48 @@ impl Observed {
     }
 }
 
-impl Program {
-    pub(crate) fn start(
-        lab: &Lab,
+impl Lab {
+    /// Starts `command`, its three standard streams in the harness's hand, and
+    /// without `RUST_BACKTRACE` unless the command says otherwise. Does not
+    /// wait for anything.
+    ///
+    /// # Errors
+    /// [`Fault::Io`] if it cannot be started.
+    pub fn start_command(
+        &self,
         name: &str,
         command: Command,
-    ) -> Result<Self> {
+    ) -> Result<Program> {
         let shown = command_line(&command);
-        Self::start_as(lab, name, command, shown)
+        self.start_as(name, command, shown)
+    }
+
+    /// As [`Lab::start_command`], in a process group of its own (on Unix):
+    /// what the program starts is killed with it, and looked for when it has
+    /// ended (on Linux, also if it has left the group). Ctrl-C reaches none
+    /// of them: see [`crate::kill_all_groups`].
+    ///
+    /// # Errors
+    /// [`Fault::Io`] if it cannot be started.
+    pub fn start_in_group(
+        &self,
+        name: &str,
+        command: Command,
+    ) -> Result<Program> {
+        let shown = command_line(&command);
+        let mut command = group::tied(command);
+        let mark = group::prepare(&mut command);
+        let mut program = self.start_as(name, command, shown)?;
+        program.group = Some(Group::register(program.id(), mark));
+        Ok(program)
     }
 
     fn start_as(
-        lab: &Lab,
+        &self,
         name: &str,
         mut command: Command,
         shown: String,
-    ) -> Result<Self> {
+    ) -> Result<Program> {
         if !command.get_envs().any(|(name, _)| name == "RUST_BACKTRACE") {
             command.env_remove("RUST_BACKTRACE");
         }
@@ -125,11 +151,11 @@ impl Program {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let child = SharedChild::spawn(&mut command)
-            .map_err(|e| lab.failure(name, format!("start {shown}"), e))?;
-        lab.timeline.add(name, What::Started(shown));
-        let mut program = Self {
+            .map_err(|e| self.failure(name, format!("start {shown}"), e))?;
+        self.timeline.add(name, What::Started(shown));
+        let mut program = Program {
             name: name.to_owned(),
-            lab: lab.clone(),
+            lab: self.clone(),
             child: Arc::new(child),
             input: None,
             observed: Arc::new(Observed {
@@ -148,20 +174,9 @@ impl Program {
         program.watch_exit();
         Ok(program)
     }
+}
 
-    pub(crate) fn start_in_group(
-        lab: &Lab,
-        name: &str,
-        command: Command,
-    ) -> Result<Self> {
-        let shown = command_line(&command);
-        let mut command = group::tied(command);
-        let mark = group::prepare(&mut command);
-        let mut program = Self::start_as(lab, name, command, shown)?;
-        program.group = Some(Group::register(program.id(), mark));
-        Ok(program)
-    }
-
+impl Program {
     fn watch(&self, pipe: Pipe, mut output: impl Read + Send + 'static) {
         let observed = Arc::clone(&self.observed);
         let (lab, name) = (self.lab.clone(), self.name.clone());

@@ -20,12 +20,13 @@ pub struct UdpPeer {
     server: Option<Ending>,
 }
 
-impl UdpPeer {
-    pub(crate) fn connect(
-        lab: &Lab,
-        name: &str,
-        to: SocketAddr,
-    ) -> Result<Self> {
+impl Lab {
+    /// A UDP socket on a port that the kernel chooses, on the loopback
+    /// address of `to`'s family, connected to `to`.
+    ///
+    /// # Errors
+    /// [`Fault::Io`] if there is no free port.
+    pub fn udp(&self, name: &str, to: SocketAddr) -> Result<UdpPeer> {
         let any_port: SocketAddr = match to {
             SocketAddr::V4(_) => (Ipv4Addr::LOCALHOST, 0).into(),
             SocketAddr::V6(_) => (Ipv6Addr::LOCALHOST, 0).into(),
@@ -33,21 +34,41 @@ impl UdpPeer {
         let socket = UdpSocket::bind(any_port)
             .and_then(|socket| socket.connect(to).map(|()| socket))
             .and_then(|socket| Ok((socket.local_addr()?, socket)))
-            .map_err(|error| lab.failure(name, "bind", error));
+            .map_err(|error| self.failure(name, "bind", error));
         let (from, socket) = socket?;
         let what = What::Connected {
             from: from.to_string(),
             to: to.to_string(),
         };
-        lab.timeline.add(name, what);
-        Ok(Self {
+        self.timeline.add(name, what);
+        Ok(UdpPeer {
             name: name.to_owned(),
-            lab: lab.clone(),
+            lab: self.clone(),
             socket,
             server: None,
         })
     }
 
+    /// A UDP socket of the test's own that anybody may send to, on a port
+    /// that the kernel chooses on 127.0.0.1, for programs that are clients.
+    ///
+    /// # Errors
+    /// [`Fault::Io`] if there is no free port.
+    pub fn udp_server(&self, name: &str) -> Result<UdpServer> {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))
+            .and_then(|socket| Ok((socket.local_addr()?, socket)))
+            .map_err(|error| self.failure(name, "bind", error));
+        let (addr, socket) = socket?;
+        Ok(UdpServer {
+            name: name.to_owned(),
+            lab: self.clone(),
+            socket,
+            addr,
+        })
+    }
+}
+
+impl UdpPeer {
     /// From now on no wait is longer than the life of `server`: nobody tells
     /// a client that waits that its server has ended.
     pub fn depend_on(&mut self, server: Ending) {
@@ -164,19 +185,6 @@ pub struct UdpServer {
 }
 
 impl UdpServer {
-    pub(crate) fn bind(lab: &Lab, name: &str) -> Result<Self> {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))
-            .and_then(|socket| Ok((socket.local_addr()?, socket)))
-            .map_err(|error| lab.failure(name, "bind", error));
-        let (addr, socket) = socket?;
-        Ok(Self {
-            name: name.to_owned(),
-            lab: lab.clone(),
-            socket,
-            addr,
-        })
-    }
-
     /// The address that it is bound to.
     pub fn addr(&self) -> SocketAddr {
         self.addr
