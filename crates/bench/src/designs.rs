@@ -4,11 +4,9 @@
 use std::fmt::{self, Display, Formatter};
 use std::fs;
 use std::path::Path;
-use std::process;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use harness::proc;
 use serde::{Deserialize, Serialize};
 
 use crate::counts::{self, Calls, Memory};
@@ -279,7 +277,8 @@ pub fn measure(contenders: &[Ready], machine: String, how: &How) -> Vec<Row> {
         |name: &str| how.only.is_empty() || how.only.iter().any(|o| o == name);
     let mut rows = Rows(Vec::new());
     let clients = LOADS.iter().map(|(_, load)| load.clients());
-    let most = raise_limit(clients.max().unwrap_or_default() + SPARE);
+    let most = clients.max().unwrap_or_default() + SPARE;
+    let most = harness::raise_descriptor_limit(most);
     for (name, load) in LOADS.iter().filter(|load| wanted(load.0)) {
         if load.clients() + SPARE > most {
             let why = format!("`ulimit -n` is {most}");
@@ -379,18 +378,6 @@ fn under(
             });
         }
     }
-}
-
-/// Lets this process and its servers have `most` descriptors, if the system
-/// allows it. Returns how many they may have.
-fn raise_limit(most: usize) -> usize {
-    let here = process::id();
-    let limit = || proc::descriptor_limit(here).unwrap_or(u64::MAX) as usize;
-    if limit() < most {
-        // What the hard limit forbids is left out, and said.
-        let _ = proc::limit_descriptors(here, most as u64);
-    }
-    limit()
 }
 
 /// Writes a row a line.

@@ -72,13 +72,6 @@ pub(crate) fn status(process: u32, name: &str) -> Option<u64> {
     field(&status, name)
 }
 
-/// How many file descriptors a process may have: its soft limit.
-pub fn descriptor_limit(process: u32) -> Option<u64> {
-    let limits = fs::read_to_string(format!("/proc/{process}/limits")).ok()?;
-    let line = limits.lines().find(|l| l.starts_with("Max open files"))?;
-    line.split_whitespace().nth(3)?.parse().ok()
-}
-
 /// Lets a running process have `most` file descriptors, up to the hard limit.
 ///
 /// # Errors
