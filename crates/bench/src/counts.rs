@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
 use std::fs;
 use std::path::Path;
-use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail, ensure};
-use harness::{proc, strace, tasks};
+use anyhow::{Result, ensure};
+use harness::{Lab, proc, strace, tasks};
 use serde::{Deserialize, Serialize};
 
 use crate::load::{Talk, client, line_talk};
@@ -22,10 +21,8 @@ const LINES: usize = 1000;
 const WARM_UP: usize = 10;
 /// Idle clients that are there before those who are counted.
 const FEW_IDLE: usize = 100;
-const LOOK_AGAIN: Duration = Duration::from_millis(2);
 /// A trace that has not grown for so long is complete.
 const QUIET: Duration = Duration::from_millis(200);
-const DEADLINE: Duration = Duration::from_secs(20);
 
 /// How often each system call is made; a difference has fractions.
 type Counts = BTreeMap<String, f64>;
@@ -100,12 +97,13 @@ fn in_turn(
         let threads = tasks::thread_ids(server.process).unwrap_or_default();
         threads.iter().all(|&id| tasks::sleeps(id) != Some(false))
     };
-    let wait = || wait_until("the server waits for a client", rests);
+    let lab = Lab::new();
+    let wait = || lab.wait_until("the server waits for a client", rests);
     wait()?;
     let descriptors = proc::descriptors(server.process);
     for _ in 0..clients {
-        talk(server.addr, requests, &mut |_| wait())?;
-        wait_until("nothing is left of a client", || {
+        talk(server.addr, requests, &mut |_| Ok(wait()?))?;
+        lab.wait_until("nothing is left of a client", || {
             proc::descriptors(server.process) == descriptors && rests()
         })?;
     }
@@ -127,7 +125,7 @@ fn trace(
     let read = || fs::read_to_string(&file).unwrap_or_default();
     let mut trace = read();
     let mut changed = Instant::now();
-    wait_until("the server comes to rest", || {
+    Lab::new().wait_until("the server comes to rest", || {
         let now = read();
         if now.len() != trace.len() {
             trace = now;
@@ -259,15 +257,4 @@ pub fn memory(
         clients,
         kib: round((many as f64 - few as f64) / idle / 1024.0),
     }))
-}
-
-fn wait_until(what: &str, mut done: impl FnMut() -> bool) -> Result<()> {
-    let start = Instant::now();
-    while !done() {
-        if start.elapsed() > DEADLINE {
-            bail!("{DEADLINE:?} have passed before {what}");
-        }
-        thread::sleep(LOOK_AGAIN);
-    }
-    Ok(())
 }
