@@ -25,7 +25,7 @@ const FEW_IDLE: usize = 100;
 const QUIET: Duration = Duration::from_millis(200);
 
 /// How often each system call is made; a difference has fractions.
-type Counts = BTreeMap<String, f64>;
+pub type Counts = BTreeMap<String, f64>;
 
 /// The heading above [`Calls`].
 pub const CALLS: &str =

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::counts::short;
+use crate::counts::{Calls, Counts, short};
 use crate::designs::{AGAIN, BASE, Row};
 use crate::measure::{Ratio, Speed};
 
@@ -62,20 +62,14 @@ pub fn html(file: &Path) -> Result<String> {
             _ => None,
         })
     };
-    let request_calls =
-        column("a request, system calls", &rows, |row| match row {
+    let calls = |title, of: fn(&Calls) -> &Counts| {
+        column(title, &rows, |row| match row {
             Row::Calls(calls) => {
-                Some((&calls.contender, calls.request.values().sum()))
+                Some((&calls.contender, of(calls).values().sum()))
             }
             _ => None,
-        });
-    let client_calls =
-        column("a connection, system calls", &rows, |row| match row {
-            Row::Calls(calls) => {
-                Some((&calls.contender, calls.client.values().sum()))
-            }
-            _ => None,
-        });
+        })
+    };
     let connection = || cost("a connection, µs", "connect");
     let parts = [
         ("run", run(&rows)),
@@ -83,10 +77,10 @@ pub fn html(file: &Path) -> Result<String> {
             "costs",
             table(&[
                 memory(),
-                request_calls,
+                calls("a request, system calls", |calls| &calls.request),
                 cost("a request, µs, 4 clients", "echo-4"),
                 cost("a request, µs, 500 clients", "echo-500"),
-                client_calls,
+                calls("a connection, system calls", |calls| &calls.client),
                 connection(),
             ]),
         ),
