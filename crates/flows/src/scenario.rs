@@ -222,7 +222,8 @@ struct SharedStep {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ProgramFile {
-    package: String,
+    package: Option<String>,
+    like: Option<String>,
     calls: BTreeMap<String, [String; 2]>,
 }
 
@@ -296,6 +297,11 @@ impl Scenario {
             programs: Vec::new(),
             acts: Vec::new(),
         };
+        let find = |line, program: &String| {
+            code.get(program).with_context(|| {
+                format!("{}:{line}: code.toml has no {program}", source.file)
+            })
+        };
         let sides =
             [(Side::Client, file.clients), (Side::Server, file.servers)];
         for (side, programs) in sides {
@@ -303,12 +309,12 @@ impl Scenario {
             for (name, command) in programs.into_inner() {
                 let mut command = command.split(' ').map(str::to_owned);
                 let binary = command.next().unwrap_or_default();
-                let Some(known) = code.get(&binary) else {
-                    bail!(
-                        "{}:{line}: code.toml has no program {binary}",
-                        source.file
-                    );
-                };
+                let known = find(line, &binary)?;
+                let mut calls = BTreeMap::new();
+                if let Some(like) = &known.like {
+                    calls.extend(find(line, like)?.calls.clone());
+                }
+                calls.extend(known.calls.clone());
                 scenario.programs.push(Program {
                     threads: file
                         .threads
@@ -317,10 +323,10 @@ impl Scenario {
                         .unwrap_or_default(),
                     name,
                     side,
-                    package: known.package.clone(),
+                    package: known.package.as_ref().unwrap_or(&binary).clone(),
                     binary,
                     args: command.collect(),
-                    calls: known.calls.clone(),
+                    calls,
                 });
             }
         }
@@ -574,7 +580,7 @@ calls = ["server accept4"]
 "#;
 
     fn read(text: &str) -> Result<Scenario> {
-        let code = "[lesson]\npackage = \"lesson\"\n[lesson.calls]\n";
+        let code = "[lesson.calls]\n";
         let shared = "[listens]\ncalls = [\"SERVER listen\"]\n";
         let source = |file: &str, text: &str| Source {
             file: file.to_owned(),
