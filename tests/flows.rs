@@ -25,7 +25,7 @@ fn each_scenario_recorded_again_is_as_recorded() -> Result<()> {
 
 #[test]
 fn each_file_of_the_flows_belongs_to_a_scenario() -> Result<()> {
-    let mut known: BTreeSet<_> = ["code.toml", "steps.toml"]
+    let mut known: BTreeSet<_> = ["code.toml", "shared.toml"]
         .map(|file| folder().join(file))
         .into();
     for name in scenario::names()? {

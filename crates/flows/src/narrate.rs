@@ -26,8 +26,8 @@ pub fn narrate(scenario: &Scenario, recording: &Recording) -> Result<Flow> {
     let (told, seen) = (scenario.acts.len(), recording.acts.len());
     ensure!(
         told == seen,
-        "{}: {told} acts, and {seen} were recorded",
-        scenario.file()
+        "docs/flows/{}.toml: {told} acts, and {seen} were recorded",
+        scenario.name
     );
     let acts = acts(scenario, recording)?;
     let steps: Vec<_> = acts.into_iter().flatten().collect();
@@ -66,7 +66,6 @@ pub fn acts(
     scenario: &Scenario,
     recording: &Recording,
 ) -> Result<Vec<Vec<Step>>> {
-    let file = scenario.file();
     let mut acts = Vec::new();
     for (told, seen) in scenario.acts.iter().zip(&recording.acts) {
         let number = acts.len() + 1;
@@ -80,8 +79,8 @@ pub fn acts(
             .find_map(|(who, items)| Some((who, items.front()?)))
         {
             bail!(
-                "{file}:{}: act {number}: no step tells that {who} {}",
-                told.line,
+                "{}: act {number}: no step tells that {who} {}",
+                told.place,
                 item.event
             );
         }
@@ -133,25 +132,25 @@ fn step(
     act: usize,
     items: &mut Items,
 ) -> Result<Step> {
-    let file = scenario.file();
-    let place = format!("act {act}, step {:?}", words.title);
+    let step_of_act = format!("act {act}, step {:?}", words.title);
     let mut step = Step {
         title: words.title.clone(),
         text: words.text.clone(),
         ..Step::default()
     };
     for told in &words.calls {
-        let (line, who, name) = (told.line, &told.who, &told.name);
+        let (who, name) = (&told.who, &told.name);
+        let place = format!("{}: {step_of_act}", told.place);
         let queue = items.entry(who.clone()).or_default();
         let comes_later = queue.iter().any(|item| item.name == *name);
         let Some(item) = queue.front_mut() else {
-            bail!("{file}:{line}: {place}: {who} did not call {name}");
+            bail!("{place}: {who} did not call {name}");
         };
         let event = &item.event;
         if item.name != *name && comes_later {
-            bail!("{file}:{line}: {place}: no step tells that {who} {event}");
+            bail!("{place}: no step tells that {who} {event}");
         } else if item.name != *name {
-            bail!("{file}:{line}: {place}: {who}: not {name}, but {event}");
+            bail!("{place}: {who}: not {name}, but {event}");
         }
         let program = scenario.owner(who);
         let code = match &words.code {
@@ -207,7 +206,7 @@ fn step(
         }
     }
     if words.acknowledged && !step.events.iter().any(Event::is_pure_ack) {
-        bail!("{file}:{}: {place}: nothing is acknowledged", words.line);
+        bail!("{}: {step_of_act}: nothing is acknowledged", words.place);
     }
     Ok(step)
 }

@@ -120,7 +120,7 @@ pub fn record(scenario: &Scenario, recording: &mut Recording) -> Result<()> {
         snapshot: Snapshot::default(),
     };
     for (act, number) in scenario.acts.iter().zip(1..) {
-        let place = format!("{}:{}: act {number}", scenario.file(), act.line);
+        let place = format!("{}: act {number}", act.place);
         let rested = recorder.play(act);
         recording.acts.push(recorder.cut(number)?);
         rested.context(place)?;

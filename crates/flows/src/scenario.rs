@@ -1,8 +1,9 @@
 //! A scenario: `docs/flows/NAME.toml`, which says which programs take part,
 //! what is done to them, when they rest, and the words for each step.
 //!
-//! `steps.toml` beside it has the steps that several scenarios share, and
-//! `code.toml` the line of Rust and of Python for each call of each program.
+//! `shared.toml` beside it has the acts and steps that several scenarios
+//! share, and `code.toml` the lines of Rust and of Python for each call of each
+//! program.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -56,8 +57,8 @@ pub struct Program {
 /// What happens between two rests.
 #[derive(Debug)]
 pub struct Act {
-    /// Its line in the file.
-    pub line: usize,
+    /// Its file and line.
+    pub place: String,
     /// What is done.
     pub actions: Vec<Action>,
     /// What is waited for before the rest.
@@ -118,8 +119,8 @@ pub struct Awaited {
 /// The words of a step, and the calls that it tells.
 #[derive(Debug)]
 pub struct Step {
-    /// Its line in the file.
-    pub line: usize,
+    /// Its file and line.
+    pub place: String,
     /// A few words.
     pub title: String,
     /// What happens, and why.
@@ -136,8 +137,8 @@ pub struct Step {
 /// program or a thread is called `exits`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Told {
-    /// Its line in the file.
-    pub line: usize,
+    /// Its file and line.
+    pub place: String,
     /// The actor.
     pub who: String,
     /// The call's name.
@@ -147,7 +148,7 @@ pub struct Told {
 }
 
 /// The words for the kernel's tables.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Table {
     /// A few words; if there are none, what it is.
@@ -164,6 +165,9 @@ struct ScenarioFile {
     summary: String,
     #[serde(default = "tcp")]
     protocol: String,
+    /// The shared acts that come first.
+    #[serde(default)]
+    begins: Vec<Spanned<String>>,
     servers: Spanned<BTreeMap<String, String>>,
     clients: Spanned<BTreeMap<String, String>>,
     #[serde(default)]
@@ -181,6 +185,13 @@ fn the_table() -> String {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct SharedFile {
+    act: BTreeMap<String, Spanned<ActFile>>,
+    step: BTreeMap<String, SharedStep>,
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct ActFile {
     #[serde(rename = "do")]
     actions: Vec<Spanned<String>>,
@@ -192,11 +203,11 @@ struct ActFile {
     table: Option<Table>,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct StepFile {
     #[serde(rename = "use")]
-    shared: Option<Spanned<String>>,
+    shared: Option<String>,
     client: Option<String>,
     server: Option<String>,
     title: Option<String>,
@@ -245,12 +256,14 @@ impl Source {
     fn parse<T: DeserializeOwned>(&self) -> Result<T> {
         toml::from_str(&self.text).map_err(|error| {
             let at = error.span().map_or(0, |span| span.start);
-            anyhow!("{}:{}: {}", self.file, self.line(at), error.message())
+            anyhow!("{}: {}", self.place(at), error.message())
         })
     }
 
-    fn line(&self, at: usize) -> usize {
-        self.text[..at].matches('\n').count() + 1
+    /// The file and the line of the byte `at`.
+    fn place(&self, at: usize) -> String {
+        let line = self.text[..at].matches('\n').count() + 1;
+        format!("{}:{line}", self.file)
     }
 }
 
@@ -277,18 +290,19 @@ impl Scenario {
     /// # Errors
     /// A file is missing or misspelt: its name and the line.
     pub fn load(name: &str) -> Result<Self> {
+        let source = Source::open(&format!("{name}.toml"))?;
         let code = Source::open("code.toml")?.parse()?;
-        let shared = Source::open("steps.toml")?.parse()?;
-        Self::read(name, Source::open(&format!("{name}.toml"))?, code, shared)
+        Self::read(name, &source, code, &Source::open("shared.toml")?)
     }
 
     fn read(
         name: &str,
-        source: Source,
+        source: &Source,
         code: BTreeMap<String, ProgramFile>,
-        shared: BTreeMap<String, SharedStep>,
+        shared_source: &Source,
     ) -> Result<Self> {
         let file: ScenarioFile = source.parse()?;
+        let shared: SharedFile = shared_source.parse()?;
         let mut scenario = Self {
             name: name.to_owned(),
             title: file.title,
@@ -297,49 +311,52 @@ impl Scenario {
             programs: Vec::new(),
             acts: Vec::new(),
         };
-        let find = |line, program: &String| {
-            code.get(program).with_context(|| {
-                format!("{}:{line}: code.toml has no {program}", source.file)
-            })
+        let find = |place: &str, program: &String| {
+            code.get(program)
+                .with_context(|| format!("{place}: code.toml has no {program}"))
         };
+        let mut threads = file.threads;
         let sides =
             [(Side::Client, file.clients), (Side::Server, file.servers)];
         for (side, programs) in sides {
-            let line = source.line(programs.span().start);
-            for (name, command) in programs.into_inner() {
+            let place = source.place(programs.span().start);
+            for (names, command) in programs.into_inner() {
                 let mut command = command.split(' ').map(str::to_owned);
                 let binary = command.next().unwrap_or_default();
-                let known = find(line, &binary)?;
+                let known = find(&place, &binary)?;
                 let mut calls = BTreeMap::new();
                 if let Some(like) = &known.like {
-                    calls.extend(find(line, like)?.calls.clone());
+                    calls.extend(find(&place, like)?.calls.clone());
                 }
                 calls.extend(known.calls.clone());
-                scenario.programs.push(Program {
-                    threads: file
-                        .threads
-                        .get(&name)
-                        .cloned()
-                        .unwrap_or_default(),
-                    name,
-                    side,
-                    package: known.package.as_ref().unwrap_or(&binary).clone(),
-                    binary,
-                    args: command.collect(),
-                    calls,
-                });
+                let args: Vec<_> = command.collect();
+                let package = known.package.as_ref().unwrap_or(&binary);
+                for name in names.split(", ") {
+                    scenario.programs.push(Program {
+                        name: name.to_owned(),
+                        side,
+                        package: package.clone(),
+                        binary: binary.clone(),
+                        args: args.clone(),
+                        threads: threads.remove(name).unwrap_or_default(),
+                        calls: calls.clone(),
+                    });
+                }
             }
         }
-        if let Some(name) = file
-            .threads
-            .keys()
-            .find(|who| scenario.program(who).is_none())
-        {
+        if let Some(name) = threads.keys().next() {
             bail!("{}: [threads]: nobody is called {name}", source.file);
         }
+        for name in &file.begins {
+            let Some(act) = shared.act.get(name.get_ref()) else {
+                let place = source.place(name.span().start);
+                bail!("{place}: shared.toml has no act {}", name.get_ref());
+            };
+            let act = scenario.act(act.clone(), shared_source, &shared)?;
+            scenario.acts.push(act);
+        }
         for act in file.act {
-            let line = source.line(act.span().start);
-            let act = scenario.act(line, act.into_inner(), &source, &shared)?;
+            let act = scenario.act(act, source, &shared)?;
             scenario.acts.push(act);
         }
         Ok(scenario)
@@ -357,21 +374,17 @@ impl Scenario {
         })
     }
 
-    /// Where it stands.
-    pub fn file(&self) -> String {
-        format!("docs/flows/{}.toml", self.name)
-    }
-
     fn act(
         &self,
-        line: usize,
-        act: ActFile,
+        act: Spanned<ActFile>,
         source: &Source,
-        shared: &BTreeMap<String, SharedStep>,
+        shared: &SharedFile,
     ) -> Result<Act> {
+        let place = source.place(act.span().start);
+        let act = act.into_inner();
         let at = |text: &Spanned<String>, error: &str| {
-            let line = source.line(text.span().start);
-            anyhow!("{}:{line}: {error}: {}", source.file, text.get_ref())
+            let place = source.place(text.span().start);
+            anyhow!("{place}: {error}: {}", text.get_ref())
         };
         let actions = |texts: &[Spanned<String>]| {
             let read = |text: &Spanned<String>| {
@@ -405,11 +418,10 @@ impl Scenario {
         });
         let mut steps = Vec::new();
         for step in act.step {
-            let line = source.line(step.span().start);
-            steps.push(self.step(line, step.into_inner(), source, shared)?);
+            steps.push(self.step(step, source, shared)?);
         }
         Ok(Act {
-            line,
+            place,
             actions: actions(&act.actions)?,
             until: actions(&act.until)?,
             rest,
@@ -482,21 +494,18 @@ impl Scenario {
 
     fn step(
         &self,
-        line: usize,
-        step: StepFile,
+        step: Spanned<StepFile>,
         source: &Source,
-        shared: &BTreeMap<String, SharedStep>,
+        shared: &SharedFile,
     ) -> Result<Step> {
-        let file = &source.file;
-        let mut calls: Vec<(usize, String)> = Vec::new();
+        let place = source.place(step.span().start);
+        let step = step.into_inner();
+        let mut calls: Vec<(String, String)> = Vec::new();
         let (mut title, mut text) = (step.title, step.text);
         let (mut rust, mut python) = (step.rust, step.python);
         if let Some(name) = &step.shared {
-            let Some(shared) = shared.get(name.get_ref()) else {
-                bail!(
-                    "{file}:{line}: steps.toml has no step {}",
-                    name.get_ref()
-                );
+            let Some(shared) = shared.step.get(name) else {
+                bail!("{place}: shared.toml has no step {name}");
             };
             let client = step.client.as_deref().unwrap_or("client");
             let server = step.server.as_deref().unwrap_or("server");
@@ -507,23 +516,24 @@ impl Scenario {
             text = text.or(shared.text.clone());
             rust = rust.or(shared.rust.clone());
             python = python.or(shared.python.clone());
-            calls.extend(shared.calls.iter().map(|call| (line, named(call))));
+            let shared = shared.calls.iter().map(named);
+            calls.extend(shared.map(|call| (place.clone(), call)));
         }
         calls.extend(
             step.calls.into_iter().map(|call| {
-                (source.line(call.span().start), call.into_inner())
+                (source.place(call.span().start), call.into_inner())
             }),
         );
-        let told = |(line, call): &(usize, String)| {
+        let told = |(place, call): (String, String)| {
             let begun = call.strip_suffix(" begins");
-            let named = begun.unwrap_or(call).rsplit_once(' ');
+            let named = begun.unwrap_or(&call).rsplit_once(' ');
             let Some((who, name)) =
                 named.filter(|(who, _)| self.owner(who).is_some())
             else {
-                bail!("{file}:{line}: nobody can call this: {call}");
+                bail!("{place}: nobody can call this: {call}");
             };
             Ok(Told {
-                line: *line,
+                place,
                 who: who.to_owned(),
                 name: name.to_owned(),
                 begins: begun.is_some(),
@@ -535,15 +545,14 @@ impl Scenario {
                 Some([rust.unwrap_or_default(), python.unwrap_or_default()])
             }
         };
-        let missing =
-            || format!("{file}:{line}: a step has a title and a text");
+        let missing = || format!("{place}: a step has a title and a text");
         Ok(Step {
-            line,
             title: title.with_context(missing)?,
             text: words(&text.with_context(missing)?),
-            calls: calls.iter().map(told).collect::<Result<_>>()?,
+            calls: calls.into_iter().map(told).collect::<Result<_>>()?,
             code,
             acknowledged: step.acknowledged,
+            place,
         })
     }
 }
@@ -581,14 +590,14 @@ calls = ["server accept4"]
 
     fn read(text: &str) -> Result<Scenario> {
         let code = "[lesson.calls]\n";
-        let shared = "[listens]\ncalls = [\"SERVER listen\"]\n";
+        let shared = "[act]\n[step.listens]\ncalls = [\"SERVER listen\"]\n";
         let source = |file: &str, text: &str| Source {
             file: file.to_owned(),
             text: text.to_owned(),
         };
         let code = source("code.toml", code).parse()?;
-        let shared = source("steps.toml", shared).parse()?;
-        Scenario::read("test", source("test.toml", text), code, shared)
+        let shared = source("shared.toml", shared);
+        Scenario::read("test", &source("test.toml", text), code, &shared)
     }
 
     #[test]
@@ -603,6 +612,7 @@ calls = ["server accept4"]
     fn what_is_misspelt_is_refused_with_its_line() {
         for (right, wrong, line, word) in [
             ("summary", "sumary", 3, "sumary"),
+            ("servers", "begins = [\"sings\"]\nservers", 4, "sings"),
             ("server = \"lesson\"", "server = \"leson\"", 4, "leson"),
             ("start server", "start sever", 7, "sever"),
             ("start server", "server sings la", 7, "sings"),
