@@ -58,20 +58,8 @@ fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Option<Request>> {
             _ => root = Some(PathBuf::from(argument)),
         }
     }
-    let root = root.unwrap_or_else(repository);
+    let root = root.unwrap_or_else(|| harness::root().to_owned());
     Ok(Some(Request { root, open }))
-}
-
-/// The repository that Cargo runs this program from, or else the one around
-/// the current folder.
-fn repository() -> PathBuf {
-    let package = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
-    let start = package.or_else(|| env::current_dir().ok());
-    start
-        .iter()
-        .flat_map(|start| start.ancestors())
-        .find(|folder| folder.join("book.toml").is_file())
-        .map_or_else(|| PathBuf::from("."), Path::to_owned)
 }
 
 /// The `file:` URL of an absolute path (RFC 8089): a space in a folder's name
