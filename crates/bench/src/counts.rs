@@ -51,9 +51,6 @@ impl Display for Calls {
 }
 
 /// Counts the system calls of a server. `None`: there is no strace here.
-///
-/// # Errors
-/// When the server under strace does not do its work.
 pub fn calls(
     (contender, command): &Named,
     talk: Talk,
@@ -171,9 +168,6 @@ pub fn short(number: f64) -> String {
 }
 
 /// Prints how often a server allocates for a line, when it has had some.
-///
-/// # Errors
-/// When a server does not serve.
 pub fn allocations(contenders: &[Named], folder: &Path) -> Result<()> {
     println!("\nallocations: of the server, for each of {LINES} lines");
     if !cfg!(all(target_os = "linux", target_env = "gnu")) {
@@ -232,9 +226,6 @@ impl Display for Memory {
 
 /// What an idle client costs a server that has `clients`. `None`: this system
 /// does not tell.
-///
-/// # Errors
-/// When the server does not serve them.
 pub fn memory(
     (contender, command): &Named,
     clients: usize,

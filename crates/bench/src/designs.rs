@@ -237,9 +237,6 @@ pub struct Ready {
 
 /// Builds what can be built here, and puts the `command` that a person has
 /// given behind it.
-///
-/// # Errors
-/// When something does not compile although its compiler is here.
 pub fn contenders(command: &[String], folder: &Path) -> Result<Vec<Ready>> {
     let mut ready = Vec::new();
     for (contender, at_once) in CONTENDERS {
@@ -381,9 +378,6 @@ fn under(
 }
 
 /// Writes a row a line.
-///
-/// # Errors
-/// When the file cannot be written.
 pub fn write(rows: &[Row], file: &Path) -> Result<()> {
     let mut text = String::new();
     for row in rows {

@@ -35,9 +35,6 @@ struct Column {
 }
 
 /// Draws what stands in `file`, each part between anchors for a page.
-///
-/// # Errors
-/// When the file cannot be read, or is not what `designs` writes.
 pub fn html(file: &Path) -> Result<String> {
     let text = fs::read_to_string(file)
         .with_context(|| format!("cannot read {}", file.display()))?;

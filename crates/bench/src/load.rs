@@ -126,10 +126,8 @@ impl Load {
         }
     }
 
-    /// Loads `server` for about `time`. Blocks so long.
-    ///
-    /// # Errors
-    /// When an answer is wrong or missing.
+    /// Loads `server` for about `time`. Blocks so long. An answer that is wrong
+    /// or missing is an error.
     pub fn run(self, server: &Server, time: Duration) -> Result<Work> {
         match self {
             Self::PingPong(count) => ping_pong(server, count, time),
@@ -178,9 +176,6 @@ pub type Talk =
     fn(SocketAddr, usize, &mut dyn FnMut(usize) -> Result<()>) -> Result<()>;
 
 /// A [`Talk`] over TCP.
-///
-/// # Errors
-/// When an answer is wrong or missing, or `after` fails.
 pub fn tcp_talk(
     addr: SocketAddr,
     requests: usize,
@@ -194,9 +189,6 @@ pub fn tcp_talk(
 }
 
 /// A [`Talk`] in lines, whose answers have a number.
-///
-/// # Errors
-/// As for [`tcp_talk`].
 pub fn line_talk(
     addr: SocketAddr,
     requests: usize,
@@ -211,9 +203,6 @@ pub fn line_talk(
 }
 
 /// A [`Talk`] over UDP.
-///
-/// # Errors
-/// As for [`tcp_talk`].
 pub fn udp_talk(
     addr: SocketAddr,
     requests: usize,

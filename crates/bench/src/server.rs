@@ -46,9 +46,6 @@ impl Contender {
     }
 
     /// Its name and its command, when it is [built](Self::build).
-    ///
-    /// # Errors
-    /// As for `build`.
     pub fn named(self, folder: &Path) -> Result<Named> {
         Ok((self.label(), self.build(folder)?))
     }
@@ -80,9 +77,6 @@ impl Contender {
 
     /// Builds it if it has to be, in `folder` if it is not a lesson, and gives
     /// the words of its command.
-    ///
-    /// # Errors
-    /// When it does not compile, or there is no compiler.
     pub fn build(self, folder: &Path) -> Result<Vec<String>> {
         let here = harness::root().join("crates/bench");
         let text = |path: PathBuf| path.display().to_string();
@@ -124,9 +118,6 @@ impl Contender {
 }
 
 /// Compiles `file` in `c/`, given without its ending, into `folder`.
-///
-/// # Errors
-/// When it does not compile, or there is no compiler.
 pub fn compile(file: &str, folder: &Path, flags: &[&str]) -> Result<PathBuf> {
     let source = harness::root().join("crates/bench/c").join(file);
     let (source, program) = (source.with_extension("c"), folder.join(file));
@@ -174,9 +165,6 @@ impl Server {
     /// What it prints goes to a file: a pipe would have to be read meanwhile,
     /// at the expense of the load. Its input stays open: one whose end is the
     /// server's end, too, shall run on.
-    ///
-    /// # Errors
-    /// When it cannot be started, or does not say where it listens.
     pub fn start(prefix: &[String], command: &[String]) -> Result<Self> {
         let words = [prefix, command].concat();
         let name = words.join(" ");
