@@ -45,26 +45,15 @@ impl Contender {
         .to_owned()
     }
 
-    /// Its name and its command, when it is [built](Self::build).
-    pub fn named(self, folder: &Path) -> Result<Named> {
-        Ok((self.label(), self.build(folder)?))
-    }
-
-    /// What its language needs here besides Rust: a command that says its
-    /// version.
-    fn needs(self) -> Option<[&'static str; 2]> {
-        match self {
-            Self::Lesson(..) => None,
-            Self::C(..) => Some(["cc", "--version"]),
-            Self::Python(_) => Some(["python3", "--version"]),
-            Self::Node => Some(["node", "--version"]),
-            Self::Go => Some(["go", "version"]),
-        }
-    }
-
     /// The version of its language; `None` where it is not installed.
     pub fn version(self) -> Option<String> {
-        let [program, argument] = self.needs().unwrap_or(["rustc", "-V"]);
+        let [program, argument] = match self {
+            Self::Lesson(..) => ["rustc", "--version"],
+            Self::C(..) => ["cc", "--version"],
+            Self::Python(_) => ["python3", "--version"],
+            Self::Node => ["node", "--version"],
+            Self::Go => ["go", "version"],
+        };
         let said = Command::new(program).arg(argument).output().ok()?;
         let text = String::from_utf8_lossy(&said.stdout).into_owned();
         let line = text.lines().next().unwrap_or_default().trim();
@@ -75,9 +64,9 @@ impl Contender {
         })
     }
 
-    /// Builds it if it has to be, in `folder` if it is not a lesson, and gives
-    /// the words of its command.
-    pub fn build(self, folder: &Path) -> Result<Vec<String>> {
+    /// Its name and the words of its command. It is built if it has to be, in
+    /// `folder` if it is not a lesson.
+    pub fn named(self, folder: &Path) -> Result<Named> {
         let here = harness::root().join("crates/bench");
         let text = |path: PathBuf| path.display().to_string();
         let mut command = match self {
@@ -113,7 +102,7 @@ impl Contender {
         if let Self::Lesson(_, args) | Self::C(_, args) = self {
             command.extend(args.iter().map(|&arg| arg.to_owned()));
         }
-        Ok(command)
+        Ok((self.label(), command))
     }
 }
 
