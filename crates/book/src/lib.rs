@@ -40,10 +40,6 @@ pub fn build(root: &Path) -> Result<Built> {
 }
 
 /// Like [`build`], into the folder `destination`, which is emptied first.
-///
-/// # Errors
-///
-/// Those of [`build`].
 pub fn build_into(root: &Path, destination: &Path) -> Result<Built> {
     let mut config = read_config(root)?;
     config.build.build_dir = std::path::absolute(destination)?;

@@ -43,18 +43,12 @@ pub fn load(name: &str) -> anyhow::Result<Flow> {
 }
 
 /// All of them, in the order of the book.
-///
-/// # Errors
-/// As for [`load`].
 #[cfg(feature = "record")]
 pub fn all() -> anyhow::Result<Vec<Flow>> {
     scenario::names()?.iter().map(|name| load(name)).collect()
 }
 
 /// The figure of each scenario: its file, and its text.
-///
-/// # Errors
-/// As for [`load`].
 #[cfg(feature = "record")]
 pub fn figures() -> anyhow::Result<Vec<(std::path::PathBuf, String)>> {
     let place = |flow: Flow| {

@@ -59,9 +59,6 @@ pub fn narrate(scenario: &Scenario, recording: &Recording) -> Result<Flow> {
 }
 
 /// The steps of each act that was recorded.
-///
-/// # Errors
-/// As for [`narrate`].
 pub fn acts(
     scenario: &Scenario,
     recording: &Recording,

@@ -38,9 +38,6 @@ impl Recording {
     }
 
     /// Reads a recording.
-    ///
-    /// # Errors
-    /// There is none, or it is none.
     pub fn load(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path)
             .with_context(|| format!("cannot read {}", path.display()))?;
@@ -49,9 +46,6 @@ impl Recording {
     }
 
     /// The text of its file.
-    ///
-    /// # Errors
-    /// None that a recording can cause.
     pub fn to_json(&self) -> Result<String> {
         Ok(serde_json::to_string_pretty(self)? + "\n")
     }

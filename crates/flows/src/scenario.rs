@@ -268,9 +268,6 @@ impl Source {
 }
 
 /// The names of the scenarios, in the order of the book.
-///
-/// # Errors
-/// The folder cannot be read.
 pub fn names() -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(folder())? {

@@ -146,9 +146,6 @@ impl Peer {
     }
 
     /// Sends all of `bytes`, at most `size` in one write.
-    ///
-    /// # Errors
-    /// As for [`Peer::send`].
     pub fn send_in_chunks(
         &self,
         bytes: impl AsRef<[u8]>,
@@ -378,9 +375,6 @@ impl Peer {
     }
 
     /// Ends both directions at once, even if another thread still sends.
-    ///
-    /// # Errors
-    /// As for [`Peer::half_close`].
     pub fn hang_up(&self) -> Result {
         self.lab.timeline.add(&self.name, What::HungUp);
         self.stream

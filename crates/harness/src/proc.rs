@@ -82,9 +82,6 @@ pub fn limit_descriptors(process: u32, most: u64) -> io::Result<()> {
 
 /// Lets a running process reserve `most` bytes of address space; with `None`,
 /// all there is.
-///
-/// # Errors
-/// As for [`limit_descriptors`].
 pub fn limit_address_space(process: u32, most: Option<u64>) -> io::Result<()> {
     limit(process, "as", most)
 }

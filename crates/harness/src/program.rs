@@ -262,9 +262,6 @@ impl Program {
     }
 
     /// The same on standard error.
-    ///
-    /// # Errors
-    /// As for [`Program::expect`].
     pub fn expect_error(&mut self, text: &str) -> Result<String> {
         self.take(Pipe::Stderr, text, format!("print on stderr {text:?}"))
     }
@@ -272,9 +269,6 @@ impl Program {
     /// Waits for the next whole line on standard output. A `\r` before its
     /// newline is a part of the line's end, as many languages print it on
     /// Windows.
-    ///
-    /// # Errors
-    /// As for [`Program::expect`].
     pub fn line(&mut self) -> Result<String> {
         let mut line =
             self.take(Pipe::Stdout, "\n", "print a line".to_owned())?;
@@ -299,9 +293,6 @@ impl Program {
 
     /// Waits for the next whole line on standard error. (Its beginning alone
     /// proves less: standard error is not buffered, and comes in pieces.)
-    ///
-    /// # Errors
-    /// As for [`Program::expect`].
     pub fn error_line(&mut self) -> Result<String> {
         let wanted = "print a line on stderr".to_owned();
         self.take(Pipe::Stderr, "\n", wanted)

@@ -12,9 +12,6 @@ const REFUSED: i32 = 1;
 
 impl Lab {
     /// Starts a server, and waits until it says where it listens.
-    ///
-    /// # Errors
-    /// As for [`Lab::start`] and [`Program::wait_until_listening`].
     pub fn start_server(
         &self,
         path: &Path,
@@ -79,9 +76,6 @@ impl Lab {
     }
 
     /// As [`Lab::refusal`], for a command with more than arguments.
-    ///
-    /// # Errors
-    /// As for [`Lab::refusal`].
     pub fn refusal_of(&self, mut command: Command) -> Result<String> {
         command.env("RUST_BACKTRACE", "1");
         let mut program = self.start_command("refused", command)?;
@@ -105,9 +99,6 @@ impl Lab {
 
     /// A good client of a server that echoes: it comes, says something, gets
     /// it back, and leaves.
-    ///
-    /// # Errors
-    /// As for [`Peer::expect`].
     pub fn good_client_gets_echo(&self, addr: SocketAddr) -> Result {
         let mut good = self.connect("good", addr)?;
         good.gets_echo("are you there\n")?;
@@ -117,9 +108,6 @@ impl Lab {
 
     /// A good client of a server whose answers are typed: it comes, says
     /// something, gets an answer, and leaves.
-    ///
-    /// # Errors
-    /// As for [`Program::expect`] and [`Peer::expect`].
     pub fn good_client_gets_reply(
         &self,
         server: &mut Program,
@@ -138,9 +126,6 @@ impl Lab {
     }
 
     /// A good client of a server that sends datagrams back.
-    ///
-    /// # Errors
-    /// As for [`crate::UdpPeer::expect`].
     pub fn good_client_gets_datagram(&self, addr: SocketAddr) -> Result {
         self.udp("good", addr)?.gets_echo("are you there?")
     }
@@ -166,9 +151,6 @@ impl Program {
 impl Peer {
     /// Sends `bytes`, and receives them back. They have to fit into what the
     /// kernels keep for the connection.
-    ///
-    /// # Errors
-    /// As for [`Peer::send`] and [`Peer::expect`].
     pub fn gets_echo(&mut self, bytes: impl AsRef<[u8]>) -> Result {
         self.send(&bytes)?;
         self.expect(bytes)

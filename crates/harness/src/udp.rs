@@ -158,9 +158,6 @@ impl UdpPeer {
     }
 
     /// Sends one datagram, and receives it back.
-    ///
-    /// # Errors
-    /// As for [`UdpPeer::send`] and [`UdpPeer::expect`].
     pub fn gets_echo(&self, datagram: impl AsRef<[u8]>) -> Result {
         self.send(&datagram)?;
         self.expect(datagram)
