@@ -6,13 +6,11 @@
 //! That is the [`recording`]. With the scenario's words it is a [`Flow`], and
 //! from it [`html`] makes the figure, which a page includes.
 
-#[cfg(feature = "trace")]
 pub mod calls;
 #[cfg(feature = "record")]
 pub mod compare;
 mod flow;
 pub mod html;
-#[cfg(feature = "trace")]
 pub mod merge;
 #[cfg(feature = "record")]
 pub mod narrate;

@@ -38,7 +38,6 @@ mod side_by_side;
 pub mod strace;
 pub mod tasks;
 mod timeline;
-#[cfg(feature = "trace")]
 pub mod trace;
 mod transcript;
 mod udp;
