@@ -34,7 +34,6 @@ pub const CALLS: &str =
 /// The system calls of a server.
 #[derive(Serialize, Deserialize)]
 pub struct Calls {
-    /// The server's name.
     pub contender: String,
     /// Those for a request.
     pub request: Counts,
@@ -210,9 +209,7 @@ pub const MEMORY: &str = "memory: of the server's own, for each idle client";
 /// What an idle client costs a server.
 #[derive(Serialize, Deserialize)]
 pub struct Memory {
-    /// The server's name.
     pub contender: String,
-    /// How many there were.
     pub clients: usize,
     /// In memory of its own, for each of them.
     pub kib: f64,

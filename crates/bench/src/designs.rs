@@ -106,11 +106,8 @@ pub enum Row {
         /// How many programs wanted a processor, before and after.
         load_average: [String; 2],
     },
-    /// A load.
     Load {
-        /// Its name.
         name: String,
-        /// What it does.
         what: String,
     },
     /// A contender under a load.
@@ -119,22 +116,17 @@ pub enum Row {
     LeftOut {
         /// A contender or a load.
         what: String,
-        /// The reason.
         why: String,
     },
-    /// Exact.
     Calls(Calls),
-    /// Exact.
     Memory(Memory),
     /// Two contenders under a load.
     Pair {
-        /// The load's name.
         load: String,
         /// The one.
         contender: String,
         /// The one that it is compared with.
         beside: String,
-        /// What is aimed at.
         aim: String,
         /// What the first did in the time in which the other did 1.
         ratio: Option<Ratio>,

@@ -64,20 +64,14 @@ impl<'a> Meter<'a> {
     }
 }
 
-/// A kind of load, and how many clients make it.
+/// A kind of load, and how many clients make it: [`Load::what`] says how.
 #[derive(Clone, Copy)]
 pub enum Load {
-    /// 64 bytes there and back on each of so many connections.
     PingPong(usize),
-    /// A line of 64 bytes and its numbered answer, on each of so many.
     Lines(usize),
-    /// One connection, as many bytes as go through.
     Bulk,
-    /// 64-byte datagrams there and back, so many under way.
     Udp(usize),
-    /// So many clients that connect, send 64 bytes, get them and close.
     Connect(usize),
-    /// So many clients that connect at once, and stay until all are served.
     Burst(usize),
 }
 

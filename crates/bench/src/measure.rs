@@ -86,11 +86,8 @@ pub fn in_turn(
 /// neighbours in time.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Ratio {
-    /// In the middle of all rounds.
     pub median: f64,
-    /// In one round.
     pub least: f64,
-    /// In one round.
     pub greatest: f64,
 }
 
@@ -130,9 +127,7 @@ impl Display for Ratio {
 /// What all rounds say of a contender under a load, as medians.
 #[derive(Serialize, Deserialize)]
 pub struct Speed {
-    /// The load's name.
     pub load: String,
-    /// The contender's.
     pub contender: String,
     /// How much it did.
     pub figure: f64,

@@ -130,9 +130,7 @@ fn run(compiler: &mut Command) -> Result<()> {
 
 /// A server that runs. Killed and waited for when it is dropped.
 pub struct Server {
-    /// The process that was started.
     pub process: u32,
-    /// The address where it listens.
     pub addr: SocketAddr,
     _child: KillOnDrop,
     _printed: NamedTempFile,
