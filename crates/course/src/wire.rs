@@ -86,8 +86,8 @@ mod recorded {
 
 #[cfg(feature = "packets")]
 mod recorded {
+    use std::env;
     use std::process::{Command, ExitStatus};
-    use std::{env, fs};
 
     use anyhow::Result;
     use harness::trace::{Capture, States};
@@ -142,11 +142,9 @@ mod recorded {
             }
             let lab = Lab::new();
             let folder = Scratch::new(&env::temp_dir(), "course-packets")?;
-            let tracefs = folder.path().join("tracing");
-            fs::create_dir(&tracefs)?;
             Ok(Some(Self {
                 capture: Capture::start(&lab, folder.path())?,
-                states: States::start(&lab, &tracefs, None)?,
+                states: States::start(&lab, folder.path(), None)?,
                 _folder: folder,
             }))
         }

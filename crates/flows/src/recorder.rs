@@ -11,8 +11,7 @@ use std::{env, io};
 
 use anyhow::{Context, Result, bail, ensure};
 use harness::trace::{Capture, States, strace};
-use harness::{Lab, proc, tasks};
-use tempfile::TempDir;
+use harness::{Lab, Scratch, proc, tasks};
 
 use crate::calls::Calls;
 use crate::merge::{Ports, merge};
@@ -103,14 +102,12 @@ fn is_installed(tool: &str) -> bool {
 /// Something is missing, or the programs do something else.
 pub fn record(scenario: &Scenario, recording: &mut Recording) -> Result<()> {
     let lab = Lab::new();
-    let folder = TempDir::new()?;
-    let tracefs = folder.path().join("tracing");
-    fs::create_dir(&tracefs)?;
+    let folder = Scratch::new(&env::temp_dir(), "flows")?;
     fs::write(PORT_RANGE, OTHER_PORTS)?;
     let mut recorder = Recorder {
         scenario,
         capture: Capture::start(&lab, folder.path())?,
-        states: States::start(&lab, &tracefs, Some(SERVER_PORT))?,
+        states: States::start(&lab, folder.path(), Some(SERVER_PORT))?,
         lab,
         folder,
         processes: Vec::new(),
@@ -142,7 +139,7 @@ struct Recorder<'a> {
     backlog: Option<usize>,
     snapshot: Snapshot,
     /// Dropped last: the others have files in it.
-    folder: TempDir,
+    folder: Scratch,
 }
 
 struct Process {

@@ -45,7 +45,7 @@ pub struct Change {
 }
 
 impl States {
-    /// Mounts tracefs on `dir`, in a mount namespace of our own, and begins:
+    /// Mounts tracefs in `dir`, in a mount namespace of our own, and begins:
     /// with the sockets that have `port` at one of their ends, or with all.
     /// The kernel tells of the sockets of all namespaces, so that one process
     /// at a time does this: blocks until others have ended.
@@ -54,17 +54,19 @@ impl States {
     /// Without root, or in a kernel without tracefs.
     pub fn start(lab: &Lab, dir: &Path, port: Option<u16>) -> Result<Self> {
         let begin = || -> io::Result<(PathBuf, File)> {
+            let tracefs = dir.join("tracing");
+            fs::create_dir(&tracefs)?;
             let mount = Command::new("mount")
                 .args(["-t", "tracefs", "tracefs"])
-                .arg(dir)
+                .arg(&tracefs)
                 .output()?;
             if !mount.status.success() {
                 let said = String::from_utf8_lossy(&mount.stderr);
                 return Err(io::Error::other(said.into_owned()));
             }
-            let readme = File::open(dir.join("README"))?;
+            let readme = File::open(tracefs.join("README"))?;
             readme.lock()?;
-            let instance = dir.join("instances/sockets-in-rust");
+            let instance = tracefs.join("instances/sockets-in-rust");
             // What a run left behind that was killed.
             let _ = fs::remove_dir(&instance);
             fs::create_dir(&instance)?;
