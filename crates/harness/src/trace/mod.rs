@@ -14,7 +14,3 @@ pub mod strace;
 pub use packets::{Capture, Packet};
 #[cfg(feature = "capture")]
 pub use states::{Change, States};
-
-#[cfg(feature = "capture")]
-/// The port to which a [`Capture`] sends its marks.
-pub const MARK_PORT: u16 = 9;

@@ -10,8 +10,10 @@ use etherparse::{SlicedPacket, TcpSlice, TransportSlice};
 use pcap_parser::LegacyPcapSlice;
 use pcap_parser::PcapBlockOwned::Legacy;
 
-use super::MARK_PORT;
 use crate::{Lab, Program, Result};
+
+/// The port to which a [`Capture`] sends its marks.
+const MARK_PORT: u16 = 9;
 
 /// tcpdump, which writes down each packet of the loopback interface.
 pub struct Capture {
