@@ -51,9 +51,6 @@ pub fn binary(package: &str, name: &str) -> Result<PathBuf> {
 ///
 /// Cargo builds the examples for a whole `cargo test`, and leaves them as
 /// they are for one of its tests. Otherwise as [`binary`].
-///
-/// # Errors
-/// [`Fault::Io`] with what Cargo said if it cannot be built.
 pub fn example(package: &str, name: &str) -> Result<PathBuf> {
     built_once(package, "--example", name)
 }

@@ -54,9 +54,6 @@ impl Lab {
 
     /// As [`Lab::connect`], for a client that takes so little that a server's
     /// answers soon pile up if it does not read.
-    ///
-    /// # Errors
-    /// [`Fault::ConnectionRefused`] if nobody listens there.
     pub fn connect_small(&self, name: &str, to: SocketAddr) -> Result<Peer> {
         let connect = || {
             let domain = Domain::for_address(to);

@@ -121,9 +121,6 @@ impl Lab {
     /// what the program starts is killed with it, and looked for when it has
     /// ended (on Linux, also if it has left the group). Ctrl-C reaches none
     /// of them: see [`crate::kill_all_groups`].
-    ///
-    /// # Errors
-    /// [`Fault::Io`] if it cannot be started.
     pub fn start_in_group(
         &self,
         name: &str,
