@@ -53,8 +53,8 @@ const LOADS: &[(&str, Load)] = &[
     ("bulk", Load::Bulk),
 ];
 
-const CALLS: &str = "calls";
-const MEMORY: &str = "memory";
+pub const CALLS: &str = "calls";
+pub const MEMORY: &str = "memory";
 
 /// Idle clients, for their memory.
 const IDLE: usize = 1000;

@@ -20,6 +20,7 @@ use anyhow::{Context, Result, bail};
 use clap::builder::PossibleValuesParser;
 use clap::{Parser, value_parser};
 
+use designs::{CALLS, MEMORY};
 use load::Load::{self, Bulk, Burst, Connect, Lines, PingPong, Udp};
 use load::Talk;
 use measure::{Named, Speed};
@@ -115,9 +116,7 @@ const SCENARIOS: &[Scenario] = &[
         "no aim; the number is the size of the buffer, otherwise it is 1024",
     ),
 ];
-const CALLS: &str = "calls";
 const ALLOCATIONS: &str = "allocations";
-const MEMORY: &str = "memory";
 const DESIGNS: &str = "designs";
 
 fn names() -> impl Iterator<Item = &'static str> {
