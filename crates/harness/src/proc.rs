@@ -183,7 +183,15 @@ pub fn tcp_rows(port: u16) -> Option<Vec<TcpRow>> {
     let port_field = format!(":{port:04X} ");
     let table = table("tcp")?;
     let lines = table.lines().filter(|line| line.contains(&port_field));
-    Some(lines.filter_map(row).collect())
+    let mut rows = Vec::new();
+    for row in lines.filter_map(row) {
+        // The kernel tells of a row twice, now and then, if others change
+        // meanwhile; but two listeners may be alike.
+        if row.state == "LISTEN" || !rows.contains(&row) {
+            rows.push(row);
+        }
+    }
+    Some(rows)
 }
 
 /// The kernel's tables of all sockets of `protocol`, IPv4 and IPv6.
