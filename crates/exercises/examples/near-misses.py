@@ -1182,6 +1182,66 @@ def three_at_a_time(conn, places=threading.Semaphore(3)):
     raise OSError("it is over")
 
 
+@lambda connect: partial(relays, connect=connect)
+def thirty_silent_ones(conn, places=threading.Semaphore(30)):
+    with places:
+        return target_of(conn)
+
+
+def pass_on_changed(change, source, sink):
+    """Dies of what it cannot change."""
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            sink.sendall(change(data))
+        sink.shutdown(socket.SHUT_WR)
+
+
+def relays_changed(change):
+    pass_on = partial(pass_on_changed, change)
+    return partial(relays, between=partial(both_ways, forth=pass_on, back=pass_on))
+
+
+leaves_out_what_is_no_text = relays_changed(
+    lambda data: data.decode(errors="ignore").encode()
+)
+fails_at_what_is_no_text = relays_changed(lambda data: data.decode().encode())
+passes_on_no_ff = relays_changed(lambda data: data.replace(b"\xff", b""))
+
+
+def pass_on_from(buffer, source, sink):
+    """The buffer is not its own."""
+    with contextlib.suppress(OSError):
+        while count := source.recv_into(buffer):
+            sink.sendall(memoryview(buffer)[:count])
+        sink.shutdown(socket.SHUT_WR)
+
+
+a_buffer_for_each_direction = partial(
+    relays,
+    between=partial(
+        both_ways,
+        forth=partial(pass_on_from, bytearray(8192)),
+        back=partial(pass_on_from, bytearray(8192)),
+    ),
+)
+
+
+def pass_on_what_fits(source, sink):
+    """Waits for room, and it may be too little."""
+    with contextlib.suppress(OSError):
+        while data := source.recv(8 << 20):
+            select.select([], [sink], [])
+            with contextlib.suppress(BlockingIOError):
+                sink.send(data, socket.MSG_DONTWAIT)
+        sink.shutdown(socket.SHUT_WR)
+
+
+sends_what_fits = partial(
+    relays,
+    between=partial(both_ways, forth=pass_on_what_fits, back=pass_on_what_fits),
+)
+
+
 def relays_for_one_client():
     server = listener()
     relay(server.accept()[0])
@@ -1266,12 +1326,6 @@ def late_answer(self, count):
     Follower.answer(self, count)
 
 
-def twice_if_much_waits(self, line):
-    if self.transport.get_write_buffer_size() > 64 << 10:
-        line += line
-    return Follower.send(self, line)
-
-
 a_part_is_the_topic = partial(
     notices,
     follows=lambda self, topic: any(
@@ -1286,7 +1340,6 @@ counts_in_words = partial(
 leaves_lines_out = partial(
     notices, most=64 << 10, too_much=lambda self: True
 )
-repeats_what_waits = partial(notices, send=twice_if_much_waits)
 forgets_who_does_not_read = partial(notices, too_much=lambda self: False)
 stays_open_behind_the_end = partial(
     notices, eof_received=lambda self: self.leave() or True
