@@ -12,6 +12,8 @@ use crate::diagnosis::{Diagnose, Result, StepError};
 /// How often a word is repeated in a line that fills the buffers of a client
 /// that takes little.
 const LONG: usize = 100_000;
+/// How many bytes a long line has, about: more than a buffer of 64 KiB.
+const LONG_LINE: usize = 70_000;
 /// What ends a line for some functions, and not here.
 const OTHER_ENDS: [char; 3] = ['\r', '\u{b}', '\u{2028}'];
 /// More bytes than anybody says before closing.
@@ -41,7 +43,11 @@ pub(crate) fn check(c: &mut Check) -> Result {
     asks(&mut a, &word)
         .diagnose_answer(in_bytes, "counts-bytes")
         .diagnose_answer(in_units, "counts-utf-16")
-        .diagnose_answer(answer(&as_bytes), "bytes-as-characters")?;
+        .diagnose_answer(answer(&as_bytes), "bytes-as-characters")
+        .diagnose_if("cuts-characters", |error| {
+            let _ = a.hang_up();
+            is_broken(error) && each_alone_is_right(c, &word)
+        })?;
 
     c.step("lines that come at once are answered one by one");
     let words = [c.word(), c.word(), c.word()];
@@ -88,18 +94,18 @@ pub(crate) fn check(c: &mut Check) -> Result {
     let cut = format!("{first}é{second}");
     let (before, after) = cut.as_bytes().split_at(first.len() + 1);
     a.send([format!("{whole}\n").as_bytes(), before].concat())?;
-    a.expect(answer(&whole))?;
+    let comes_whole = |a: &Peer| {
+        let _ = a.hang_up();
+        asks(&mut c.connect("other")?, &cut)
+    };
+    a.expect(answer(&whole))
+        .diagnose_if("cuts-characters", |error| {
+            error.is(Closed) && comes_whole(&a).is_ok()
+        })?;
     a.send([after, b"\n"].concat())?;
     a.expect(answer(&cut))
         .diagnose_if("cuts-characters", |error| {
-            // Whole it is answered, on a connection of its own.
-            let whole = || asks(&mut c.connect("other")?, &cut);
-            let _ = a.hang_up();
-            let replaced = || {
-                let got = error.got().unwrap_or_default();
-                String::from_utf8_lossy(got).contains('\u{fffd}')
-            };
-            (error.is(Closed) || replaced()) && whole().is_ok()
+            is_broken(error) && comes_whole(&a).is_ok()
         })?;
 
     c.step("bytes that are not UTF-8 are answered, too");
@@ -150,6 +156,9 @@ pub(crate) fn check(c: &mut Check) -> Result {
             })?;
     }
 
+    c.step("a long line is a line, too");
+    a_long_line(c, &mut a)?;
+
     c.step("when a client sends no more, the next one is served");
     let mut b = c.connect("b")?;
     let word = c.word();
@@ -193,6 +202,49 @@ pub(crate) fn check(c: &mut Check) -> Result {
     }
 
     a_long_answer(c)
+}
+
+/// Characters came back broken, or were the end.
+fn is_broken(error: &StepError) -> bool {
+    let got = String::from_utf8_lossy(error.got().unwrap_or_default());
+    error.is(Closed) || got.contains('\u{fffd}')
+}
+
+/// True if each character of `word` is measured right in a line of its own, and
+/// so is a line of letters that is as long: then neither a character nor the
+/// length has broken `word`.
+fn each_alone_is_right(c: &Check, word: &str) -> bool {
+    let asks_anew = |line: &str| asks(&mut c.connect("other")?, line);
+    let letters = "x".repeat(word.len());
+    let mut chars = word.chars().filter(|c| !c.is_ascii());
+    chars.all(|one| asks_anew(&one.to_string()).is_ok())
+        && asks_anew(&letters).is_ok()
+}
+
+/// A line longer than the buffers that programs make for one.
+fn a_long_line(c: &mut Check, a: &mut Peer) -> Result {
+    let word = c.word();
+    let line = word.repeat(LONG_LINE / word.len());
+    let try_it = |client: &mut Peer| {
+        // Who has closed by then takes no more: what comes is of interest.
+        let _ = client.send(format!("{line}\n"));
+        client.expect(answer(&line))
+    };
+    try_it(a).diagnose_if("long-line", |error| {
+        let got = error.got().unwrap_or_default();
+        if let Some(part) = got.strip_suffix(b"\n") {
+            let part = String::from_utf8_lossy(part);
+            return part.split_once(' ').is_some_and(|(count, part)| {
+                line.starts_with(part) && count == part.len().to_string()
+            });
+        }
+        let closes_again = || -> harness::Result<bool> {
+            let mut other = c.connect("other")?;
+            asks(&mut other, &word)?;
+            Ok(try_it(&mut other).fails_with(Closed))
+        };
+        error.is(Closed) && closes_again().unwrap_or(false)
+    })
 }
 
 fn first_line(c: &Check, a: &mut Peer, word: &str) -> Result {

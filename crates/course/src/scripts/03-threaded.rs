@@ -7,7 +7,7 @@ use harness::{Fault, Peer, quote};
 use socket2::SockRef;
 
 use crate::check::{Check, MOMENT, Rude};
-use crate::diagnosis::Symptom::{Closed, TimedOut};
+use crate::diagnosis::Symptom::{Closed, TimedOut, Wrong};
 use crate::diagnosis::{Diagnose, Result, StepError};
 
 /// How often a long word repeats a short one, and how many long words are
@@ -26,6 +26,8 @@ const LOOKS: usize = 4;
 const CROWD: RangeInclusive<char> = 'g'..='v';
 const AT_ONCE: usize = 12;
 const WORDS: usize = 8;
+/// More bytes than anybody says before closing.
+const MUCH: usize = 64 << 10;
 /// How long such a word is, in bytes. Who looks up a long word holds the lock
 /// long: the others wait for it, and take it in the moment between two locks.
 /// (All answers for a client are few enough for the kernel to keep.)
@@ -47,14 +49,21 @@ pub(crate) fn check(c: &mut Check) -> Result {
         .diagnose_beginning(format!("{word}\n"), "newline-in-the-word")?;
     // Another one: so that what goes wrong is the second word, not the same.
     let second = c.word();
-    asks(&mut a, &second, 1).diagnose_if("one-word-only", |error| {
-        let again = |c: &mut Check| {
-            let mut other = c.connect("other")?;
-            asks(&mut other, &c.word(), 1)?;
-            asks(&mut other, &c.word(), 1)
-        };
-        error.is(Closed) && again(c).fails_with(Closed)
-    })?;
+    asks(&mut a, &second, 1)
+        .diagnose_if("one-word-only", |error| {
+            let again = |c: &mut Check| {
+                let mut other = c.connect("other")?;
+                asks(&mut other, &c.word(), 1)?;
+                asks(&mut other, &c.word(), 1)
+            };
+            error.is(Closed) && again(c).fails_with(Closed)
+        })
+        .diagnose_if("keeps-earlier-words", |error| {
+            // The newline in between may be there, or not.
+            let kept = [format!("{word}\n"), format!("{word}{second} ")];
+            let got = error.got().unwrap_or_default();
+            kept.iter().any(|kept| got.starts_with(kept.as_bytes()))
+        })?;
     asks(&mut a, &word, 2)?;
 
     c.step("words that come in pieces, and at once, are counted one by one");
@@ -65,28 +74,30 @@ pub(crate) fn check(c: &mut Check) -> Result {
         .diagnose_if("one-read-one-word", |error| joins(error, &whole))?;
     a.send(format!("{last}\n"))?;
     a.expect(format!("{first}{last} 1\n"))
+        .diagnose_answer(format!("{last} 1\n"), "new-reader-for-each-word")
         .diagnose_beginning(format!("{first} 1\n"), "one-read-one-word")?;
 
     let (first, last) = (c.word(), c.word());
     let cut = format!("{first}é{last}");
     let (before, after) = cut.as_bytes().split_at(first.len() + 1);
     a.send([format!("{whole}\n").as_bytes(), before].concat())?;
-    a.expect(format!("{whole} 2\n"))?;
+    // On a connection of its own.
+    let comes_whole = |a: &Peer| {
+        let _ = a.hang_up();
+        let mut other = c.connect("other")?;
+        other.send(format!("{cut}\n"))?;
+        other.expect(format!("{cut} "))
+    };
+    a.expect(format!("{whole} 2\n"))
+        .diagnose_if("cuts-characters", |error| {
+            error.is(Closed) && comes_whole(&a).is_ok()
+        })?;
     a.send([after, b"\n"].concat())?;
     a.expect(format!("{cut} 1\n"))
         .diagnose_if("cuts-characters", |error| {
-            // Whole it is answered, on a connection of its own.
-            let whole = || {
-                let mut other = c.connect("other")?;
-                other.send(format!("{cut}\n"))?;
-                other.expect(format!("{cut} "))
-            };
-            let _ = a.hang_up();
-            let replaced = || {
-                let got = error.got().unwrap_or_default();
-                String::from_utf8_lossy(got).contains('\u{fffd}')
-            };
-            (error.is(Closed) || replaced()) && whole().is_ok()
+            let got = error.got().unwrap_or_default();
+            let replaced = String::from_utf8_lossy(got).contains('\u{fffd}');
+            (error.is(Closed) || replaced) && comes_whole(&a).is_ok()
         })?;
 
     c.step("others are served while the first client stays connected");
@@ -157,13 +168,19 @@ pub(crate) fn check(c: &mut Check) -> Result {
     c.step("when a client sends no more, its connection is closed");
     for client in &mut crowd {
         client.half_close()?;
-        client.expect_end().diagnose_if("never-closes", |error| {
-            // Only who waits in vain while others are served is forgotten.
-            let word = c.word();
-            error.is(TimedOut)
-                && asks(&mut a, &word, 1).is_ok()
-                && client.expect_end().fails_with(TimedOut)
-        })?;
+        client
+            .expect_end()
+            .diagnose_if("never-closes", |error| {
+                // Only who waits in vain while others are served is forgotten.
+                let word = c.word();
+                error.is(TimedOut)
+                    && asks(&mut a, &word, 1).is_ok()
+                    && client.expect_end().fails_with(TimedOut)
+            })
+            // Who says one word more, and closes, has noticed the end.
+            .diagnose_if("ignores-eof", |error| {
+                error.is(Wrong) && says_much(client)
+            })?;
     }
     // Those who stay do not notice that others have left.
     asks(&mut a, &word, count + 2)?;
@@ -320,6 +337,18 @@ fn leave(client: &mut Option<(Peer, JoinHandle<harness::Result>)>) {
         let _ = sending.join();
         client.close();
     }
+}
+
+/// True if very much comes to a client that has asked for nothing.
+fn says_much(client: &mut Peer) -> bool {
+    let mut count = 0;
+    while count < MUCH {
+        match client.receive() {
+            Ok(more) => count += more.len(),
+            Err(_) => return false,
+        }
+    }
+    true
 }
 
 fn leaves(c: &Check, a: &Peer) -> bool {
