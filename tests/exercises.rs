@@ -347,7 +347,7 @@ fn each_diagnosis_in_a_script_has_a_heading() {
 }
 
 /// What the checker says of programs that go wrong beside the exercise.
-const HOSTILE: [(&str, &str, &str); 19] = [
+const HOSTILE: [(&str, &str, &str); 20] = [
     ("prints-port-0", COMMON_STEPS[0], "prints-port-0"),
     ("exits-at-once", COMMON_STEPS[0], "ended-by-itself"),
     ("panics-at-once", COMMON_STEPS[0], "ended-by-itself"),
@@ -374,6 +374,11 @@ const HOSTILE: [(&str, &str, &str); 19] = [
     ("floods-its-client", "a client's words are counted", ""),
     ("drips", "a client's words are counted", ""),
     ("hangs-up", "a client's words are counted", ""),
+    (
+        "panics-in-a-thread",
+        "a client's words are counted",
+        "thread-panicked",
+    ),
     ("is-a-daemon", COMMON_STEPS[1], "leaves-children"),
 ];
 
@@ -1363,6 +1368,19 @@ fn a_hint_says_where_to_look_and_not_what_is_wrong() {
             .and(says("whole buffer").not()),
     );
     hint("05-udp").success().stdout(says("05-udp passes."));
+}
+
+#[test]
+fn a_hint_says_where_the_program_has_panicked_or_what_came() {
+    let hint = |mode: &str| {
+        let mut course = course();
+        course.args(["hint", "3", "--"]).arg(path("hostile"));
+        course.arg(mode).assert().code(1)
+    };
+    let place = "crates/exercises/examples/hostile.rs:";
+    hint("panics-at-once")
+        .stdout(contains("What came right before").and(contains(place)));
+    hint("hangs-up").stdout(contains("Client a wanted to receive"));
 }
 
 #[test]

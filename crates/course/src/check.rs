@@ -9,6 +9,7 @@ use harness::{Event, Failure, Fault, Lab, Peer, Program, UdpPeer, What, proc};
 
 use crate::diagnosis::{
     Diagnose, Diagnosis, Observation, Result, StepError, Symptom, diagnose,
+    panicked_at,
 };
 use crate::page::CONTRACT;
 use crate::{Exercise, Mistake};
@@ -686,22 +687,29 @@ impl Check {
         let ended = counts.then(|| self.ended()).flatten();
         let status = program.status();
         let complained = self.complained(error.at());
+        let stderr = text(&program.stderr());
+        // Another thread reads it, perhaps a moment after the end of the
+        // connection that a panic has closed.
+        let late = if closed { MOMENT } else { Duration::ZERO };
+        let failed = self.lab.timeline().time(error.at());
+        let (before, until) = self.lengths(failed + late);
+        let now = stderr.get(before..until.min(stderr.len()));
         Observation {
             is_ours,
             has_started: true,
             ended,
             exited_well: status.is_some_and(|status| status.success()),
             complained,
+            panicked: now.is_some_and(|said| panicked_at(said).is_some()),
             left_behind: status.is_some() && program.descendants() > 0,
             flooded: program.has_flooded().then_some(OUTPUT_LIMIT),
-            stderr: text(&program.stderr()),
+            stderr,
         }
     }
 
-    /// What the program, which goes on, had printed of `stderr` when a step
-    /// failed: in this step, since that earlier clients have left explains
-    /// nothing; or ever, if a thread has died.
-    fn complaint<'a>(&self, stderr: &'a str, failed: Duration) -> &'a str {
+    /// How much the program had printed on standard error before this step,
+    /// and when the step failed.
+    fn lengths(&self, failed: Duration) -> (usize, usize) {
         let events = self.lab.timeline().events();
         let life = events.iter().rev().take_while(|event| {
             !(event.who == PROGRAM && matches!(event.what, What::Started(_)))
@@ -714,6 +722,14 @@ impl Check {
             before += text.length() * usize::from(event.at < self.step_began);
             until += text.length() * usize::from(event.at <= failed);
         }
+        (before, until)
+    }
+
+    /// What the program, which goes on, had printed of `stderr` when a step
+    /// failed: in this step, since that earlier clients have left explains
+    /// nothing; or ever, if a thread has died.
+    fn complaint<'a>(&self, stderr: &'a str, failed: Duration) -> &'a str {
+        let (before, until) = self.lengths(failed);
         let said = stderr.get(..until).unwrap_or(stderr);
         let has_died =
             said.contains(" panicked at ") || said.contains("Traceback");
@@ -732,6 +748,9 @@ impl Check {
         let failed = timeline.time(at);
         let complaint = match fault {
             Fault::Exited { .. } => seen.stderr.as_str(),
+            _ if id == Some("thread-panicked") => {
+                self.complaint(&seen.stderr, failed + MOMENT)
+            }
             _ => self.complaint(&seen.stderr, failed),
         };
         let page = |id| match crate::section(exercise.stem(), id) {

@@ -173,7 +173,10 @@ pub fn hint(
     let section = diagnosis.section.as_ref();
     let hint = section
         .and_then(|(stem, id)| course::section(stem, id)?.hint())
-        .unwrap_or("Compare what happened with the task.".to_owned());
+        .unwrap_or_else(|| course::sentence(diagnosis));
+    let place = course::place(diagnosis);
+    let hint = [Some(hint), place].into_iter().flatten();
+    let hint = hint.collect::<Vec<_>>().join(" ");
     let number = exercise.number().unwrap_or_default();
     println!("FAILED  {}\n", diagnosis.step);
     println!("{}\n", textwrap::fill(&hint, WIDTH));

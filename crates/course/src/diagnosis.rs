@@ -265,6 +265,8 @@ pub(crate) struct Observation {
     pub(crate) left_behind: bool,
     /// It has complained in the step that failed, before it failed.
     pub(crate) complained: bool,
+    /// A thread of it has panicked in the step that failed, before it failed.
+    pub(crate) panicked: bool,
     /// It has printed more than this many bytes, the limit.
     pub(crate) flooded: Option<usize>,
     /// All that it has printed on standard error.
@@ -281,7 +283,8 @@ pub(crate) struct Observation {
 /// 4. an answer came without its newline;
 /// 5. what the step says for certain (not of silence behind a complaint);
 /// 6. what the step says of this symptom;
-/// 7. what the symptom means at every step.
+/// 7. a thread has panicked, and the program goes on;
+/// 8. what the symptom means at every step.
 pub(crate) fn diagnose(
     error: &StepError,
     seen: &Observation,
@@ -336,7 +339,26 @@ fn is_still_to_do(stderr: &str) -> bool {
     })
 }
 
+/// Where the program has panicked last, as `FILE:LINE`, by what it has printed
+/// on standard error.
+pub(crate) fn panicked_at(stderr: &str) -> Option<&str> {
+    let places = stderr.lines().filter_map(|line| {
+        let (thread, place) = line.split_once(" panicked at ")?;
+        let (place, column) = place.strip_suffix(':')?.rsplit_once(':')?;
+        let is_place = thread.starts_with("thread ")
+            && column.parse::<u32>().is_ok()
+            && place.rsplit_once(':')?.1.parse::<u32>().is_ok();
+        is_place.then_some(place)
+    });
+    places.last()
+}
+
 fn usual(fault: &Fault, seen: &Observation) -> Option<&'static str> {
+    let goes_on =
+        seen.ended.is_none() && !matches!(fault, Fault::Exited { .. });
+    if seen.panicked && goes_on {
+        return Some("thread-panicked");
+    }
     Some(match fault {
         Fault::Exited { .. } => "ended-by-itself",
         Fault::TimedOut(_) => "hangs",
@@ -540,6 +562,37 @@ mod tests {
         };
         assert_means(cut(b"1 x\n"), &running(), &silence(), Some("no-newline"));
         assert_means(cut(b"1 xy\n"), &running(), &silence(), Some("hangs"));
+    }
+
+    #[test]
+    fn a_panic_explains_what_no_step_does() {
+        let seen = Observation {
+            complained: true,
+            panicked: true,
+            ..running()
+        };
+        let named = Some("thread-panicked");
+        assert_means(failed(eof()), &seen, &eof(), named);
+        assert_means(failed(silence()), &seen, &silence(), named);
+        let certain = failed(eof()).diagnose_if("certain", |_| true);
+        assert_means(certain, &seen, &eof(), Some("certain"));
+        let said = failed(eof()).diagnose(Closed, "of-the-symptom");
+        assert_means(said, &seen, &eof(), Some("of-the-symptom"));
+        let ended = Observation {
+            ended: Some(exited()),
+            ..seen
+        };
+        let by_itself = Some("ended-by-itself");
+        assert_means(failed(eof()), &ended, &exited(), by_itself);
+    }
+
+    #[test]
+    fn the_place_of_a_panic_is_the_last_one() {
+        let said = "thread 'main' panicked at a.rs:1:2:\nx\n\
+                    thread '<unnamed>' (7) panicked at C:\\b c.rs:30:4:\nx\n\
+                    the mouse panicked at home:\n";
+        assert_eq!(panicked_at(said), Some("C:\\b c.rs:30"));
+        assert_eq!(panicked_at("somebody panicked at a.rs:1:2:\n"), None);
     }
 
     #[test]

@@ -31,5 +31,5 @@ pub use mistake::{Mistake, write_mistakes};
 pub use page::{Section, section};
 pub use report::Results;
 pub use seen::{APPETIZERS, Seen, appetizer, see};
-pub use show::{show, state, summary};
+pub use show::{place, sentence, show, state, summary};
 pub use wire::in_own_namespaces;

@@ -8,7 +8,7 @@ use textwrap::WordSplitter;
 use textwrap::core::{Word, display_width};
 
 use crate::check::{Report, Target};
-use crate::diagnosis::Diagnosis;
+use crate::diagnosis::{Diagnosis, panicked_at};
 use crate::exercise::{again, by_hand, next};
 use crate::{Build, Exercise, Section, page, section};
 
@@ -220,7 +220,10 @@ fn failed(
     let count = |text: &str| text.lines().count();
     let page = diagnosis.section.as_ref();
     let page = page.map(|(stem, id)| (id, section(stem, id)));
-    let mut shortest = String::new();
+    // It may have scrolled off a small screen where the program has said it.
+    let place = place(diagnosis).map(|place| format!("\n  {place}\n"));
+    let place = place.unwrap_or_default();
+    let mut shortest = place.clone();
     if let Some((_, Some(section))) = &page {
         explain(&mut shortest, section, 0);
     }
@@ -236,6 +239,7 @@ fn failed(
         Some((_, Some(section))) => {
             // And two above the section's paragraphs.
             let others = count(out) + 2 + FEWEST + 2 + count(&end);
+            let others = others + count(&place);
             explain(&mut meaning, &section, LINES.saturating_sub(others));
         }
         Some((id, None)) => {
@@ -250,6 +254,7 @@ fn failed(
             );
         }
     }
+    meaning.push_str(&place);
     let others = count(out) + 2 + count(&meaning) + count(&end);
     timeline(
         out,
@@ -261,8 +266,17 @@ fn failed(
     out.push_str(&end);
 }
 
+/// Where the program has panicked, as one sentence, if it has.
+pub fn place(diagnosis: &Diagnosis) -> Option<String> {
+    let place = panicked_at(&diagnosis.complaint)?;
+    let todo = diagnosis.section.as_ref();
+    let is_todo = todo.is_some_and(|(_, id)| *id == "still-to-do");
+    let what = if is_todo { "The `todo!`" } else { "The panic" };
+    Some(format!("{what} is at {place}."))
+}
+
 /// What was wanted, and what came, as one sentence.
-pub(crate) fn sentence(diagnosis: &Diagnosis) -> String {
+pub fn sentence(diagnosis: &Diagnosis) -> String {
     let Diagnosis {
         who,
         wanted,

@@ -80,6 +80,11 @@ fn main() -> io::Result<ExitCode> {
                 });
             }
         }
+        "panics-in-a-thread" => {
+            for stream in listener.incoming() {
+                thread::spawn(move || panic!("no thread for {stream:?}"));
+            }
+        }
         "hangs-up" => for _ in listener.incoming() {},
         "talks-first" | "prints-port-0" => wait(),
         unknown => return Err(Error::other(format!("no mode {unknown}"))),
