@@ -921,8 +921,10 @@ fn a_report_shows_the_exchange_that_failed_and_the_checkers_own_words() {
         begin.iter().filter(|e| !connects(e)).for_each(|e| row(e));
         let answer = its.take_while(|e| !sent(e)).find(received);
         answer.iter().for_each(|e| row(e));
+        // A note on a step that went well explains nothing.
         let is_note = |event: &&harness::Event| {
             matches!(event.what, harness::What::Note(_))
+                && event.at >= diagnosis.began
         };
         report
             .timeline
@@ -932,6 +934,51 @@ fn a_report_shows_the_exchange_that_failed_and_the_checkers_own_words() {
             .iter()
             .for_each(|e| row(e));
     }
+}
+
+/// The report on a mistake, without colours.
+fn report_on(id: &str, number: u32) -> String {
+    let is_it = |(exercise, found, _): &&(Exercise, String, Report)| {
+        found == id && exercise.number() == Some(number)
+    };
+    let (exercise, _, report) = mistakes().iter().find(is_it).unwrap();
+    shown(exercise, report)
+}
+
+fn in_a_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn a_report_says_what_others_did_how_long_it_waited_and_what_came_last() {
+    let unread = report_on("lock-held-while-writing", 3);
+    let silent = "nothing came for 1.5 s, nor in 1.5 s more";
+    assert!(in_a_line(&unread).contains(silent), "{unread}");
+    assert!(unread.contains("  client deaf           sent "), "{unread}");
+    assert!(!unread.contains("  note "), "{unread}");
+    // The number stands behind 5,000 bytes.
+    let counted = report_on("read-then-write", 3);
+    assert!(counted.lines().any(|l| l.contains("\\n...")), "{counted}");
+    let closed = report_on("long-line", 1);
+    assert!(closed.contains("received a reset"), "{closed}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_report_on_exercise_02_says_how_it_ended_and_what_decides() {
+    let well = report_on("fails-with-code-0", 2);
+    let said = "but it ended with exit code 0";
+    assert!(in_a_line(&well).contains(said), "{well}");
+    let waits = report_on("waits-it-out", 2);
+    let said = "but it still ran after ";
+    assert!(in_a_line(&waits).contains(said), "{waits}");
+    let late = report_on("set-after-bind", 2);
+    let said = "the checker's own listener, with SO_REUSEADDR, may bind";
+    assert!(in_a_line(&late).contains(said), "{late}");
+    assert!(!late.contains("  note  and "), "{late}");
+    let reset = report_on("resets", 2);
+    assert!(reset.contains("received a reset"), "{reset}");
+    assert!(reset.contains("is it always reset?"), "{reset}");
 }
 
 #[test]

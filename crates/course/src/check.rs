@@ -1,5 +1,6 @@
 //! One run of a script: the program, its clients, and what went wrong.
 
+use std::cell::Cell;
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::process::{Command, ExitStatus};
@@ -161,6 +162,8 @@ pub(crate) struct Check {
     passed: Vec<&'static str>,
     skipped: Vec<Skipped>,
     rng: fastrand::Rng,
+    /// Something was waited for a second time, and did not come either.
+    again: Cell<bool>,
 }
 
 /// Checks `target`, with the script of `exercise`.
@@ -196,6 +199,7 @@ pub(crate) fn check_in(
         passed: Vec::new(),
         skipped: Vec::new(),
         rng,
+        again: Cell::new(false),
     };
     let result = (exercise.script)(&mut check).and_then(|()| check.end());
     let diagnosis = result.err().map(|error| check.explain(exercise, error));
@@ -422,7 +426,11 @@ impl Check {
         wait: impl Fn(&mut Peer) -> harness::Result,
         cure: impl FnOnce(&mut Peer) -> bool,
     ) -> bool {
-        if !wait(client).fails_with(Symptom::TimedOut) || !cure(client) {
+        if !wait(client).fails_with(Symptom::TimedOut) {
+            return false;
+        }
+        self.again.set(true);
+        if !cure(client) {
             return false;
         }
         client.set_timeout(self.lab.timeout() / AT_ONCE);
@@ -747,7 +755,9 @@ impl Check {
         let timeline = self.lab.timeline();
         let failed = timeline.time(at);
         let complaint = match fault {
-            Fault::Exited { .. } => seen.stderr.as_str(),
+            Fault::Exited { .. } if failure.who != "second copy" => {
+                seen.stderr.as_str()
+            }
             _ if id == Some("thread-panicked") => {
                 self.complaint(&seen.stderr, failed + MOMENT)
             }
@@ -765,6 +775,7 @@ impl Check {
             wanted: failure.wanted,
             got: failure.got.filter(|_| fault == *failure.fault),
             fault,
+            again: self.again.get(),
             complaint: complaint.to_owned(),
             section: id.map(|id| (page(id), id)),
         }

@@ -20,6 +20,8 @@ pub struct Diagnosis {
     pub wanted: String,
     /// What came instead.
     pub fault: Fault,
+    /// It was waited for a second time, and did not come either.
+    pub again: bool,
     /// What the program has printed on standard error: all, if it has ended,
     /// and otherwise in this step.
     pub complaint: String,

@@ -455,6 +455,7 @@ impl Painter {
                     What::HalfClosed => format!("{who} sends no more"),
                     What::HungUp => format!("{who} hangs up"),
                     What::SawEnd => format!("{who} receives the end"),
+                    What::SawReset => format!("{who} receives a reset"),
                     What::Closed => format!("{who} leaves"),
                     What::Reset => format!("{who} resets the connection"),
                     What::Killed => format!("{} is killed", server(who)),
@@ -693,6 +694,7 @@ fn is_act(what: &What) -> bool {
             | What::Exited(_)
             | What::Received(_)
             | What::SawEnd
+            | What::SawReset
     )
 }
 
@@ -714,6 +716,7 @@ fn happening(who: &str, what: &What, is_udp: bool) -> Event {
         What::HalfClosed => "sends no more (FIN)".to_owned(),
         What::HungUp => "hangs up (FIN)".to_owned(),
         What::SawEnd => "receives the end".to_owned(),
+        What::SawReset => "receives a reset (RST)".to_owned(),
         What::Closed => "closes".to_owned(),
         What::Reset => "resets the connection (RST)".to_owned(),
         What::Note(text) => text.clone(),

@@ -287,7 +287,10 @@ impl Recorder {
                 }
                 let settles = matches!(
                     what,
-                    What::Connected { .. } | What::Received(_) | What::SawEnd
+                    What::Connected { .. }
+                        | What::Received(_)
+                        | What::SawEnd
+                        | What::SawReset
                 );
                 self.push(Entry::Event { at, who, what });
                 if settles {

@@ -1,6 +1,7 @@
 //! What a check says, for people: at most 80 columns.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
 use harness::{BuildError, Event, Fault, What, quote};
@@ -25,6 +26,8 @@ const FIRST: usize = 2;
 const MOST_ALIKE: usize = 2;
 /// So many names stand one by one.
 const MOST_NAMES: usize = 4;
+/// So much is shown of the beginning of a long answer, in characters.
+const BEGINNING: usize = 16;
 /// How many lines of standard error are shown of a program that has ended, and
 /// of one that goes on.
 const LAST_WORDS: usize = 8;
@@ -208,9 +211,6 @@ fn failed(
 ) {
     let mut said = String::new();
     wrapped(&mut said, &sentence(diagnosis), "  ");
-    let mut complained = String::new();
-    let exited = matches!(diagnosis.fault, Fault::Exited { .. });
-    complaint(&mut complained, &diagnosis.complaint, exited);
     let mut end = String::new();
     footer(&mut end, exercise, report, diagnosis);
     // Once more, because a small screen shows the end only.
@@ -221,15 +221,21 @@ fn failed(
     let page = diagnosis.section.as_ref();
     let page = page.map(|(stem, id)| (id, section(stem, id)));
     // It may have scrolled off a small screen where the program has said it.
-    let place = place(diagnosis).map(|place| format!("\n  {place}\n"));
-    let place = place.unwrap_or_default();
+    let mut place = String::new();
+    if let Some(sentence) = self::place(diagnosis) {
+        let _ = writeln!(place);
+        wrapped(&mut place, &sentence, "  ");
+    }
     let mut shortest = place.clone();
     if let Some((_, Some(section))) = &page {
         explain(&mut shortest, section, 0);
     }
     // Two lines stand above the timeline.
-    let others = count(out) + 1 + count(&complained) + 2 + count(&end);
-    if others + count(&said) + FEWEST + count(&shortest) <= LINES {
+    let others = count(out) + 1 + count(&said) + 2 + count(&end);
+    let left = LINES.saturating_sub(others + FEWEST + count(&shortest));
+    let exited = matches!(diagnosis.fault, Fault::Exited { .. });
+    let complained = complaint(&diagnosis.complaint, exited, left);
+    if count(&complained) <= left {
         *out += &format!("\n{said}{complained}");
     } else if !complained.is_empty() {
         *out += &format!("\n{complained}");
@@ -281,6 +287,7 @@ pub fn sentence(diagnosis: &Diagnosis) -> String {
         who,
         wanted,
         fault,
+        again,
         got,
         ..
     } = diagnosis;
@@ -297,6 +304,9 @@ pub fn sentence(diagnosis: &Diagnosis) -> String {
                 "Your program ended ({status}); it had to {wanted}."
             );
         }
+        (Fault::Exited { status, .. }, _) if who == "The second copy" => {
+            format!("but it ended with {status}")
+        }
         (Fault::Exited { status, .. }, _) => {
             format!("but your program ended ({status})")
         }
@@ -308,16 +318,27 @@ pub fn sentence(diagnosis: &Diagnosis) -> String {
             format!("but received {got} (they differ from byte {offset} on)")
         }
         (Fault::Unexpected(text), None) if is_program(who) => {
-            format!("but printed {text:?}")
+            match text.as_str() {
+                "nothing" => "but printed nothing".to_owned(),
+                text => format!("but printed {text:?}"),
+            }
         }
         (Fault::Unexpected(text), _) => format!("but received {text}"),
+        (Fault::TimedOut(waited), _) if who == "The second copy" => {
+            format!("but it still ran after {}", seconds(*waited))
+        }
         (Fault::TimedOut(waited), Some(got)) => format!(
-            "but only {} came, and nothing more for {} s",
+            "but only {} came, and nothing more for {}",
             quote(got),
-            waited.as_secs_f64()
+            seconds(*waited)
         ),
         (Fault::TimedOut(waited), None) => {
-            format!("but nothing came for {} s", waited.as_secs_f64())
+            let waited = seconds(*waited);
+            let more = match again {
+                true => format!(", nor in {waited} more"),
+                false => String::new(),
+            };
+            format!("but nothing came for {waited}{more}")
         }
         (Fault::UnexpectedEof { got: 0, .. }, _) => {
             "but the connection was closed".to_owned()
@@ -347,6 +368,11 @@ pub fn sentence(diagnosis: &Diagnosis) -> String {
     format!("{who} {verb} to {wanted}, {came}.")
 }
 
+/// To a tenth, and as a whole number if it is one.
+fn seconds(time: Duration) -> String {
+    format!("{} s", (time.as_secs_f64() * 10.0).round() / 10.0)
+}
+
 fn is_program(who: &str) -> bool {
     ["Your program", "The second copy"].contains(&who)
 }
@@ -366,26 +392,40 @@ fn capital(text: &str) -> String {
     first.into_iter().chain(letters).collect()
 }
 
-fn complaint(out: &mut String, stderr: &str, exited: bool) {
+/// The end of what the program has printed on standard error, with what is alike
+/// in one line: of its last lines one at least, and as many as fit into `left`.
+fn complaint(stderr: &str, exited: bool, left: usize) -> String {
     let lines: Vec<_> = stderr
         .lines()
         .filter(|line| !line.trim().is_empty())
         .filter(|line| !line.starts_with("note: run with `RUST_BACKTRACE"))
         .collect();
-    if lines.is_empty() {
-        return;
-    }
+    let lines: Vec<_> = lines.chunk_by(|a, b| a == b).collect();
     let (head, most) = match exited {
         true => ("Its last words:", LAST_WORDS),
         false => ("The end of its standard error:", COMPLAINTS),
     };
-    let _ = writeln!(out, "  {head}");
-    let skipped = lines.len().saturating_sub(most);
-    for line in &lines[skipped..] {
+    let mut said = String::new();
+    for (n, alike) in lines.iter().rev().take(most).enumerate() {
         // A traceback says by its indentation what belongs together.
-        let text = line.trim_start();
-        let indent = " ".repeat((4 + line.len() - text.len()).min(COLUMNS / 2));
-        wrapped(out, text, &indent);
+        let text = alike[0].trim_start();
+        let indent = 4 + alike[0].len() - text.len();
+        let indent = " ".repeat(indent.min(COLUMNS / 2));
+        let times = match alike.len() {
+            1 => String::new(),
+            times => format!(" ({times} times)"),
+        };
+        let mut line = String::new();
+        wrapped(&mut line, &format!("{text}{times}"), &indent);
+        let longer = line + &said;
+        if n > 0 && longer.lines().count() + 1 > left {
+            break;
+        }
+        said = longer;
+    }
+    match said.as_str() {
+        "" => said,
+        said => format!("  {head}\n{said}"),
     }
 }
 
@@ -464,6 +504,8 @@ enum Rank {
     Failed,
     /// The checker's own word on it, which is not cut.
     Note,
+    /// What others did in the same step.
+    Step,
     Other,
 }
 
@@ -489,10 +531,22 @@ impl Line {
 fn folded(events: &[&Event], diagnosis: &Diagnosis) -> Vec<Line> {
     let events = in_order(events.to_vec());
     let failed = failed_exchange(&events, diagnosis);
+    let ended = matches!(diagnosis.fault, Fault::Exited { .. });
     let rank = |event: &Event| match event.what {
-        What::Note(_) => Rank::Note,
         _ if failed(event) => Rank::Failed,
-        _ => Rank::Other,
+        _ if event.at < diagnosis.began => Rank::Other,
+        What::Exited(_) if ended && event.who == "program" => Rank::Failed,
+        What::Note(_) => Rank::Note,
+        _ if event.who == "program" || event.at > diagnosis.at => Rank::Other,
+        _ => Rank::Step,
+    };
+    // What counts may stand at the end of a long answer.
+    let said = |event: &Event| match &event.what {
+        What::Received(bytes) => match bytes.ends(BEGINNING) {
+            Some(ends) => format!("received {ends}"),
+            None => event.what.to_string(),
+        },
+        what => what.to_string(),
     };
     let line = |event: &Event, what: String| Line {
         at: event.at.as_secs_f64(),
@@ -508,7 +562,7 @@ fn folded(events: &[&Event], diagnosis: &Diagnosis) -> Vec<Line> {
         let answered = answered(&rest[..well]);
         if answered.len() > MOST_ALIKE {
             lines.push(line(first, first.what.to_string()));
-            lines.push(line(rest[1], rest[1].what.to_string()));
+            lines.push(line(rest[1], said(rest[1])));
             let count = answered.len() - 1;
             let what = format!("{count} more messages sent, each answered");
             lines.push(Line {
@@ -531,13 +585,13 @@ fn folded(events: &[&Event], diagnosis: &Diagnosis) -> Vec<Line> {
                 format!("{}, and {} more lines", first.what, alike - 1)
             }
             (What::Received(_), 4..) => {
-                lines.push(line(first, first.what.to_string()));
+                lines.push(line(first, said(first)));
                 let what = format!("received {} more pieces", alike - 2);
                 lines.push(line(more[0], what));
                 rest = &rest[alike - 1..];
                 continue;
             }
-            _ => first.what.to_string(),
+            _ => said(first),
         };
         let folds = match first.what {
             What::Connected { .. } | What::Complained(_) => true,
@@ -774,6 +828,15 @@ fn cut(line: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_program_repeats_on_standard_error_is_said_once() {
+        let said = "a\n".repeat(6) + "b\n";
+        let all = "  Its last words:\n    a (6 times)\n    b\n";
+        assert_eq!(complaint(&said, true, 3), all);
+        assert_eq!(complaint(&said, true, 0), "  Its last words:\n    b\n");
+        assert_eq!(complaint("", true, 9), "");
+    }
 
     #[test]
     fn arrows_and_quotes_take_one_column_and_chinese_two() {

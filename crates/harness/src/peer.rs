@@ -350,7 +350,7 @@ impl Peer {
             waiting = seen;
             over.is_some() || same >= LOOKS
         };
-        let wanted = "receive some bytes, and take none";
+        let wanted = "receive the beginning of an answer";
         let waited = self.lab.wait_until(wanted, stalled);
         match over {
             Some(fault) => Err(self.failure(wanted, fault)),
@@ -472,7 +472,13 @@ impl Peer {
                     return Ok(count);
                 }
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) => return Err(or_timed_out(e, self.lab.timeout)),
+                Err(e) => {
+                    let fault = or_timed_out(e, self.lab.timeout);
+                    if fault == Fault::ConnectionReset {
+                        self.lab.timeline.add(&self.name, What::SawReset);
+                    }
+                    return Err(fault);
+                }
             }
         }
     }

@@ -8,6 +8,8 @@ use crate::Failure;
 
 /// How many bytes of a message an [`Event`] keeps, and so shows.
 const SHOWN_BYTES: usize = 60;
+/// How many bytes of its end.
+const END_BYTES: usize = 15;
 /// How many events a printed timeline shows, the newest ones.
 const SHOWN_EVENTS: usize = 40;
 /// How many events are kept; a program that floods costs no more memory.
@@ -74,15 +76,17 @@ pub enum What {
     HalfClosed,
     HungUp,
     SawEnd,
+    SawReset,
     Closed,
     Reset,
     Note(String),
 }
 
-/// The beginning of a message, and its length.
+/// The beginning of a message, its end, and its length.
 #[derive(Clone, Debug)]
 pub struct Excerpt {
     start: Vec<u8>,
+    end: Vec<u8>,
     length: usize,
 }
 
@@ -90,6 +94,7 @@ impl From<&[u8]> for Excerpt {
     fn from(bytes: &[u8]) -> Self {
         Self {
             start: bytes[..bytes.len().min(SHOWN_BYTES)].to_vec(),
+            end: bytes[bytes.len().saturating_sub(END_BYTES)..].to_vec(),
             length: bytes.len(),
         }
     }
@@ -105,6 +110,17 @@ impl Excerpt {
             ""
         };
         format!("{start}{dots}")
+    }
+
+    /// Both ends of a message that is not all kept, with at most `width`
+    /// characters of its beginning; `None` if it is.
+    pub fn ends(&self, width: usize) -> Option<String> {
+        if self.length <= self.start.len() + self.end.len() {
+            return None;
+        }
+        let start: String = escape(&self.start).chars().take(width).collect();
+        let (end, length) = (escape(&self.end), self.length);
+        Some(format!("\"{start}...{end}\" ({length} bytes)"))
     }
 
     /// How long the message was, in bytes.
@@ -176,6 +192,7 @@ impl fmt::Display for What {
             Self::HalfClosed => write!(f, "half-closed: sends no more"),
             Self::HungUp => write!(f, "hung up: ended both directions"),
             Self::SawEnd => write!(f, "received the end of the stream"),
+            Self::SawReset => write!(f, "received a reset"),
             Self::Closed => write!(f, "closed"),
             Self::Reset => write!(f, "reset the connection"),
             Self::Note(text) => write!(f, "{text}"),
@@ -276,6 +293,10 @@ mod tests {
     fn a_long_message_is_cut_and_its_length_told() {
         let excerpt = Excerpt::from([b'x'; 100].as_slice());
         assert!(excerpt.to_string().ends_with("xxx\"... (100 bytes)"));
+        let bytes = [[b'x'; 80].as_slice(), b"abc 1234\n"].concat();
+        let ends = Excerpt::from(&bytes[..]).ends(3);
+        assert_eq!(ends.unwrap(), "\"xxx...xxxxxxabc 1234\\n\" (89 bytes)");
+        assert!(Excerpt::from(&bytes[10..70]).ends(3).is_none());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Not asked, because a right answer is nobody's promise: what stands behind
 //! the last newline when a client sends no more.
 
-use harness::{Fault, Peer};
+use harness::{Failure, Fault, Peer};
 
 use crate::check::{Check, HALF, Rude};
 use crate::diagnosis::Symptom::{Closed, Exited, TimedOut};
@@ -350,7 +350,13 @@ fn a_long_answer(c: &mut Check) -> Result {
     let line = c.word().repeat(LONG);
     let sent = format!("{line}\n").into_bytes();
     let sending = slow.send_in_background(sent, 64 << 10);
-    slow.wait_until_stalled()?;
+    slow.wait_until_stalled().map_err(|failure| Failure {
+        wanted: format!(
+            "receive the beginning of the answer to a line of {} bytes",
+            line.len()
+        ),
+        ..failure
+    })?;
     // The program now waits inside its `write`: stop it there, and let it go
     // on, and the call ends with what it has written so far.
     c.while_stopped(|| {

@@ -2,7 +2,7 @@
 
 use std::net::{Shutdown, SocketAddr, TcpListener};
 
-use harness::{Fault, Lab, Peer};
+use harness::{Failure, Fault, Peer};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::check::{Check, Rude};
@@ -45,7 +45,7 @@ pub(crate) fn check(c: &mut Check) -> Result {
         c.kill()?;
         let started = c.start(&addr.to_string());
         let ended = started.as_ref().is_err_and(|_| has_ended(c));
-        let option = if ended { option(c.lab(), addr) } else { None };
+        let option = if ended { option(addr) } else { None };
         // Only the program's own start at such an address, whoever used it
         // before, proves that this is what it ends with.
         let id = match option {
@@ -53,7 +53,17 @@ pub(crate) fn check(c: &mut Check) -> Result {
             _ => "no-reuse-addr",
         };
         let started = match option {
-            Some(_) if fails_in_time_wait(c) => started.diagnose(Exited, id),
+            Some(can) if fails_in_time_wait(c) => {
+                // The last word, because it decides.
+                c.note(if can {
+                    "the checker's own listener, with SO_REUSEADDR, may bind \
+                     at your program's address"
+                } else {
+                    "the checker's own listener, with SO_REUSEADDR, may not bind \
+                     at your program's address, either"
+                });
+                started.diagnose(Exited, id)
+            }
             _ => started,
         };
         started.diagnose(TimedOutAnyway, "waits-it-out")?;
@@ -99,12 +109,21 @@ fn a_second_copy(c: &mut Check, visitors: usize) -> Result {
                 Fault::Exited { .. } | Fault::Unexpected(_)
             ) => {}
         Err(failure) => {
+            let wanted = "end with an error".to_owned();
+            let failure = Failure { wanted, ..failure };
             return Err(failure).diagnose(TimedOut, "waits-it-out");
         }
     }
-    if second.exit()?.success() {
+    let ended = second.exit().map_err(|failure| {
+        let wanted = "end with an error".to_owned();
+        Failure { wanted, ..failure }
+    });
+    if ended.diagnose(TimedOut, "waits-it-out")?.success() {
         let wanted = "end with an exit code that is not 0";
-        let fault = Fault::Unexpected("exit code 0".to_owned());
+        let fault = Fault::Exited {
+            status: "exit code 0".to_owned(),
+            stderr: String::new(),
+        };
         let error = c.error(WHO, wanted, fault);
         return Err(error.certainly("fails-with-code-0"));
     }
@@ -157,6 +176,7 @@ fn visitor(c: &mut Check, number: usize, last: Option<Peer>) -> Result<Peer> {
 /// A listener that is made anew for each visitor resets those who come too
 /// early: whoever has waited is served.
 fn resets_always(c: &mut Check) -> bool {
+    c.note("is it always reset? The checker lets time pass, and visits again");
     (0..AGAIN).all(|_| {
         c.pause();
         greeted(c).fails_with(Reset)
@@ -229,16 +249,11 @@ fn try_visitor(
 /// Whether the old listener had the option, whenever it was set: on Linux a
 /// new one that has it gets the address only then. (Elsewhere it always does,
 /// so that the two mistakes are one.) `None` if the address is free by now.
-fn option(lab: &Lab, addr: SocketAddr) -> Option<bool> {
+fn option(addr: SocketAddr) -> Option<bool> {
     let can = cfg!(target_os = "linux") && can_bind(addr, true);
     if can_bind(addr, false) {
         return None;
     }
-    lab.note(if can {
-        "the checker's own listener, with SO_REUSEADDR, may bind there"
-    } else {
-        "the checker's own listener may not bind there, either"
-    });
     Some(can)
 }
 
@@ -272,8 +287,8 @@ fn fails_in_time_wait(c: &mut Check) -> bool {
     let ends = starts && starts_at(c, taken) == Some(false);
     if ends {
         c.note(
-            "and another one, where a connection that was closed by its \
-             server is still in TIME-WAIT: your program ends there",
+            "the checker tried a port where a connection that was closed by \
+             its server is still in TIME-WAIT: your program ends there",
         );
     }
     ends

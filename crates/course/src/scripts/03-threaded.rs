@@ -395,7 +395,7 @@ fn counts_all(c: &Check, crowd: &mut [Peer], word: &str) -> Result {
     let missing = seen.iter().filter(|&&times| times == 0).count();
     let wanted = format!("receive each number of one word, 1 to {all}, once");
     let fault = Fault::Unexpected(format!(
-        "the number {} {} times, and {missing} of the numbers never",
+        "the number {} on {} lines, and {missing} of the numbers never",
         twice + 1,
         seen[twice]
     ));
