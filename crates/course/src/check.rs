@@ -120,6 +120,13 @@ pub struct Report {
     pub took: Duration,
 }
 
+impl Report {
+    /// True if nothing went wrong.
+    pub fn passes(&self) -> bool {
+        self.diagnosis.is_none()
+    }
+}
+
 /// A step that was not tried.
 #[derive(Clone)]
 pub struct Skipped {

@@ -28,6 +28,8 @@ const INTERRUPTED: i32 = 130;
 const WHICH: &str = "which exercise? Give its number, such as 3";
 /// The exit code of a check that says nothing about the program.
 const NOT_CHECKED: u8 = 3;
+const TOO_SLOW: &str = "This was so only while its calls were recorded, which \
+     makes each of them slower: a check without that, made now, passes.";
 /// How wide text is, in columns.
 const WIDTH: usize = 78;
 /// What the table of a class shows of a name, in columns.
@@ -239,10 +241,29 @@ pub fn show(
             return Ok(ExitCode::FAILURE);
         }
     };
+    eprintln!("Checking {}, and recording it ...", exercise.stem());
     let seen = course::see(&exercise, &target, options)?;
     let file = seen.write(&exercise)?;
     let passes = seen.report.diagnosis.is_none();
-    println!("{}", course::summary(&Build::Checked(seen.report.into())));
+    match &seen.report.diagnosis {
+        None => println!("{} passes.", exercise.stem()),
+        Some(diagnosis) => {
+            println!("FAILED  {}\n", diagnosis.step);
+            let section = diagnosis.section.as_ref();
+            let section =
+                section.and_then(|(stem, id)| course::section(stem, id));
+            let title = section.map(|section| section.title + ". ");
+            let sentence = course::sentence(diagnosis);
+            let said = title.unwrap_or_default() + &sentence;
+            println!("{}\n", textwrap::fill(&said, WIDTH));
+            // Each of its calls takes longer when it is recorded.
+            if diagnosis.is_silence()
+                && course::check(&exercise, &target, options).passes()
+            {
+                println!("{}\n", textwrap::fill(TOO_SLOW, WIDTH));
+            }
+        }
+    }
     println!("The figure is in {}.", file.display());
     if stdout().is_terminal() {
         open(&file);

@@ -32,6 +32,13 @@ pub struct Diagnosis {
     pub section: Option<(String, &'static str)>,
 }
 
+impl Diagnosis {
+    /// True if what was waited for did not come in time.
+    pub fn is_silence(&self) -> bool {
+        matches!(self.fault, Fault::TimedOut(_))
+    }
+}
+
 /// What came instead, as far as a script tells it apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Symptom {
