@@ -279,8 +279,26 @@ fn without_strace_the_figure_says_so_and_has_what_the_checker_saw() {
     for words in ["its calls are not seen", "a: connects", "a: wanted to"] {
         assert!(page.contains(words), "{words} is not in {page}");
     }
+    for words in ["Checking 03-threaded", "recording"] {
+        let noted = String::from_utf8_lossy(&output.stderr);
+        assert!(noted.contains(words), "{noted}");
+    }
+    assert!(said.contains("\n\nNothing comes. Client a"), "{said}");
     // It needs no other file.
     assert!(!page.contains("src=") && !page.contains("href="), "{page}");
+}
+
+#[test]
+fn of_a_program_that_passes_it_is_said() {
+    let program = harness::example("exercises", "05-udp").unwrap();
+    assert_cmd::Command::cargo_bin("course")
+        .unwrap()
+        .env("PATH", "")
+        .args(["show", "5", "--"])
+        .arg(program)
+        .assert()
+        .success()
+        .stdout(predicates::str::starts_with("05-udp passes.\n"));
 }
 
 #[cfg(feature = "packets")]

@@ -20,7 +20,7 @@ const DOTS: &str = "...";
 const LINES: usize = 40;
 /// How many lines the timeline has at least, and how many of them are its
 /// beginning.
-const FEWEST: usize = 10;
+const FEWEST: usize = 11;
 const FIRST: usize = 2;
 /// So many events that are alike stand one by one.
 const MOST_ALIKE: usize = 2;
@@ -690,8 +690,10 @@ fn in_order(mut events: Vec<&Event>) -> Vec<&Event> {
     events
 }
 
-/// What lets `probe` send what has failed: the last datagram; or, if one client
-/// alone was there, what it sent in this step behind its last whole line.
+/// What lets `probe` send what has failed: the last datagram; what ended the
+/// program, or the stream; or, if one client alone was there, what it sent in
+/// this step behind its last line but one. Nothing if two have to be there, and
+/// `None` if a hand cannot send it.
 fn again_by_probe(
     report: &Report,
     diagnosis: &Diagnosis,
@@ -699,18 +701,42 @@ fn again_by_probe(
 ) -> Option<String> {
     let Diagnosis { began, at, who, .. } = diagnosis;
     let events = report.timeline.iter().filter(|event| event.at <= *at);
+    let now = events.clone().filter(|event| event.at >= *began);
+    let sent_by = |who: &str| -> Option<Vec<&[u8]>> {
+        let sent = now.clone().filter(|event| event.who == who);
+        let sent = sent.filter_map(|event| match &event.what {
+            What::Sent(bytes) => Some(bytes.whole()),
+            _ => None,
+        });
+        sent.collect()
+    };
+    let sent = sent_by(who)?;
+    let send = |sent: Option<&&[u8]>| {
+        sent.map_or_else(String::new, |s| format!("--send '{}' ", typed(s)))
+    };
+    if matches!(diagnosis.fault, Fault::Exited { .. }) {
+        let leaves = |e: &&Event| matches!(e.what, What::Reset | What::Closed);
+        let rude = now.clone().filter(leaves).last();
+        if let Some(rude) = rude.filter(|_| !is_udp) {
+            let sent = sent_by(&rude.who)?;
+            return Some(send(sent.last()) + "--rst");
+        }
+    }
+    let own = now.clone().filter(|event| event.who == *who);
+    if own
+        .clone()
+        .any(|event| matches!(event.what, What::HalfClosed))
+    {
+        return Some(send(sent.last()) + "--half-close");
+    }
     let connects = |e: &&Event| matches!(e.what, What::Connected { .. });
     let mut others = events.clone().filter(connects);
     if !is_udp && others.any(|event| event.who != *who) {
-        return None;
+        return Some(String::new());
     }
-    let sent = events.filter(|e| e.who == *who && e.at >= *began);
-    let sent = sent.filter_map(|event| match &event.what {
-        What::Sent(bytes) => Some(bytes.whole()),
-        _ => None,
-    });
-    let sent: Vec<&[u8]> = sent.collect::<Option<_>>()?;
-    let (&last, before) = sent.split_last()?;
+    let Some((&last, before)) = sent.split_last() else {
+        return Some(String::new());
+    };
     if is_udp {
         return Some(format!("--send '{}'", typed(last)));
     }
@@ -720,7 +746,11 @@ fn again_by_probe(
         return Some(format!("--send '{text}' --repeat {count} --delay 500"));
     }
     let ends = |bytes: &&[u8]| bytes.ends_with(b"\n");
-    let from = before.iter().rposition(ends).map_or(0, |n| n + 1);
+    let mut from = before.iter().rposition(ends).map_or(0, |n| n + 1);
+    // What is wrong may be that another one came before.
+    if from + 1 == sent.len() && from > 0 {
+        from -= 1;
+    }
     let text = typed(&sent[from..].concat());
     Some(match &sent[from..] {
         [first, _, ..] => {
@@ -791,9 +821,13 @@ fn footer(
     let is_udp = exercise.stem().ends_with("udp");
     let udp = if is_udp { "--udp " } else { "" };
     let sends = again_by_probe(report, diagnosis, is_udp);
-    let sends = sends.map(|sends| format!(" {sends}")).unwrap_or_default();
-    let probe = format!("cargo run -p probe -- {udp}{addr}{sends}");
-    let lines = command.into_iter().chain([probe]);
+    let probe = sends.map(|sends| {
+        let probe = format!("cargo run -p probe -- {udp}{addr} {sends}");
+        probe.trim_end().to_owned()
+    });
+    // A server alone shows nothing.
+    let command = command.filter(|_| probe.is_some());
+    let lines = command.into_iter().chain(probe);
     for (n, line) in lines.enumerate() {
         let head = if n == 0 { "By hand" } else { "       " };
         let _ = writeln!(out, "{HEAD}{head}{HEAD:#}  {line}");
