@@ -351,15 +351,14 @@ fn is_still_to_do(stderr: &str) -> bool {
 /// Where the program has panicked last, as `FILE:LINE`, by what it has printed
 /// on standard error.
 pub(crate) fn panicked_at(stderr: &str) -> Option<&str> {
-    let places = stderr.lines().filter_map(|line| {
+    stderr.lines().rev().find_map(|line| {
         let (thread, place) = line.split_once(" panicked at ")?;
         let (place, column) = place.strip_suffix(':')?.rsplit_once(':')?;
         let is_place = thread.starts_with("thread ")
             && column.parse::<u32>().is_ok()
             && place.rsplit_once(':')?.1.parse::<u32>().is_ok();
         is_place.then_some(place)
-    });
-    places.last()
+    })
 }
 
 fn usual(fault: &Fault, seen: &Observation) -> Option<&'static str> {

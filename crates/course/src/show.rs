@@ -716,7 +716,7 @@ fn again_by_probe(
     };
     if matches!(diagnosis.fault, Fault::Exited { .. }) {
         let leaves = |e: &&Event| matches!(e.what, What::Reset | What::Closed);
-        let rude = now.clone().filter(leaves).last();
+        let rude = now.clone().rfind(leaves);
         if let Some(rude) = rude.filter(|_| !is_udp) {
             let sent = sent_by(&rude.who)?;
             return Some(send(sent.last()) + "--rst");
