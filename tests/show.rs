@@ -261,6 +261,13 @@ fn a_figure_has_fifteen_acts_at_most() {
     assert_says(&seen, &["d: connects", "busy", "acts are left out"]);
 }
 
+#[test]
+#[ignore = "needs strace"]
+fn closed_connections_of_one_client_are_one_box() {
+    let seen = shown("3", &mistake("3", "lock-held-while-writing"));
+    assert_says(&seen, &["next: TIME-WAIT, ", " of them"]);
+}
+
 /// A program of whose calls nothing is known.
 #[test]
 fn without_strace_the_figure_says_so_and_has_what_the_checker_saw() {

@@ -57,6 +57,9 @@ pub fn picture(flow: &Flow) -> String {
 type Row = usize;
 const EDGE: Row = 1;
 
+/// So many closed connections of one client are drawn one by one.
+const MOST_ALIKE: usize = 5;
+
 /// The lines on an actor's track: thin while it lives, a bar while it waits.
 const KINDS: [&str; 2] = ["life", "wait"];
 const LIFE: usize = 0;
@@ -262,8 +265,22 @@ impl<'a> Pen<'a> {
             }
             self.cell(&format!("says {side}"), &words);
             let sockets = snapshot.sockets.iter().filter(|s| s.side == side);
-            let sockets: String = sockets.map(|s| self.socket(s)).collect();
-            self.cell(&format!("kernel read {side}"), &sockets);
+            let sockets: Vec<_> = sockets.collect();
+            let is_alike = |a: &&Socket, b: &&Socket| {
+                (&a.client, &a.state) == (&b.client, &b.state)
+            };
+            let mut boxes = String::new();
+            for alike in sockets.chunk_by(is_alike) {
+                // They hold nothing, and only their number says something.
+                if alike[0].state == "TIME-WAIT" && alike.len() > MOST_ALIKE {
+                    let state = self.named(&alike[0].client, "TIME-WAIT");
+                    let words = format!("{state}, {} of them", alike.len());
+                    boxes += &state_box(&words);
+                    continue;
+                }
+                boxes.extend(alike.iter().map(|s| self.socket(s)));
+            }
+            self.cell(&format!("kernel read {side}"), &boxes);
         }
     }
 
@@ -274,8 +291,7 @@ impl<'a> Pen<'a> {
             ("udp", _) => "not connected",
             (_, state) => state,
         };
-        let state = escape(&self.named(&socket.client, state));
-        let mut out = format!("<span class=\"state\">{state}</span>");
+        let mut out = state_box(&self.named(&socket.client, state));
         if socket.state == "LISTEN" {
             let words = match socket.unaccepted() {
                 0 => "queue empty".to_owned(),
@@ -422,4 +438,8 @@ pub fn escape(text: &str) -> String {
         .replace('<', "&lt;")
         .replace('>', "&gt;")
         .replace('"', "&quot;")
+}
+
+fn state_box(words: &str) -> String {
+    format!("<span class=\"state\">{}</span>", escape(words))
 }
