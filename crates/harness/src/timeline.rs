@@ -136,11 +136,16 @@ impl Excerpt {
 
 impl fmt::Display for Excerpt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "\"{}\"", escape(&self.start))?;
-        if self.length > self.start.len() {
-            write!(f, "... ({} bytes)", self.length)?;
+        if self.length == self.start.len() {
+            return write!(f, "\"{}\"", escape(&self.start));
         }
-        Ok(())
+        // An escape takes the room of up to four characters.
+        let fits = |count: &usize| {
+            escape(&self.start[..*count]).chars().count() <= SHOWN_BYTES
+        };
+        let count = (0..=self.start.len()).rev().find(fits);
+        let start = escape(&self.start[..count.unwrap_or_default()]);
+        write!(f, "\"{start}\"... ({} bytes)", self.length)
     }
 }
 
@@ -293,6 +298,8 @@ mod tests {
     fn a_long_message_is_cut_and_its_length_told() {
         let excerpt = Excerpt::from([b'x'; 100].as_slice());
         assert!(excerpt.to_string().ends_with("xxx\"... (100 bytes)"));
+        let binary = Excerpt::from([0xff; 100].as_slice()).to_string();
+        assert_eq!(binary.len(), excerpt.to_string().len());
         let bytes = [[b'x'; 80].as_slice(), b"abc 1234\n"].concat();
         let ends = Excerpt::from(&bytes[..]).ends(3);
         assert_eq!(ends.unwrap(), "\"xxx...xxxxxxabc 1234\\n\" (89 bytes)");

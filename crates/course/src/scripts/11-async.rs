@@ -27,7 +27,8 @@ const SILENT: usize = 40;
 /// Who listens may have room for so many only that it has not accepted yet.
 const AT_ONCE: usize = 20;
 /// Each of them lets a write that waits take a little more, until it cannot.
-const WORDS: usize = 100;
+const PIECES: usize = 100;
+const PIECE: usize = 8 << 10;
 /// When nothing moves for so long, it is taken for stuck. If it is not, less is
 /// proved.
 const STILL: Duration = Duration::from_millis(50);
@@ -301,17 +302,22 @@ fn passes_while_one_does_not_read(
     target: &mut Peer,
 ) -> Result {
     let (mark, much) = send_until_stuck(c, client)?;
-    for _ in 0..WORDS {
-        let word = binary(c);
-        target.send(&word)?;
-        let wait = |client: &mut Peer| client.expect(&word);
-        wait(client).diagnose_if_cured("in-turns", |error| {
+    let pieces = Marked::new(c);
+    for n in 0..PIECES {
+        let piece = pieces.bytes(n * PIECE, PIECE);
+        target.send(&piece)?;
+        let wait = |client: &mut Peer| client.expect(&piece);
+        let waited = wait(client).diagnose_if(SHARED, |error| {
+            let (_, mut wrong) = wrong_part(error, &piece);
+            error.is(Wrong) && is_of_others(&mut wrong, client, &[mark])
+        });
+        waited.diagnose_if_cured("in-turns", |error| {
             let read = |_: &mut Peer| target.expect(&much).is_ok();
             error.is(TimedOut) && c.is_cured(client, wait, read)
         })?;
     }
     let back = passes_a_block(c, target, client, mark)?;
-    arrives(client, target, mark, &much, &[back])
+    arrives(client, target, mark, &much, &[pieces, back])
 }
 
 /// Sends until nothing moves any more, and gives what was sent.
@@ -367,21 +373,11 @@ fn arrives(
     others: &[Marked],
 ) -> Result {
     let received = to.expect(sent);
-    let mut wrong = Vec::new();
-    let mut right = 0;
+    let (mut right, mut wrong) = (0, Vec::new());
     received
         .diagnose_if(SHARED, |error| {
-            let got = error.got().unwrap_or_default();
-            let pairs = got.iter().zip(sent);
-            right = pairs.take_while(|(got, sent)| got == sent).count();
-            wrong.extend_from_slice(&got[right..]);
-            while error.is(Wrong) && wrong.len() < MARK {
-                let Ok(mut more) = to.receive() else {
-                    return false;
-                };
-                wrong.append(&mut more);
-            }
-            others.iter().any(|other| other.place(&wrong).is_some())
+            (right, wrong) = wrong_part(error, sent);
+            error.is(Wrong) && is_of_others(&mut wrong, to, others)
         })
         .diagnose_if("loses-unsent", |error| match error.is(Wrong) {
             true => mark.place(&wrong).is_some_and(|place| place > right),
@@ -391,6 +387,31 @@ fn arrives(
                     && to.expect([&sent[..right], b"more"].concat()).is_ok()
             }
         })
+}
+
+/// How much came of what was sent, and what came behind it instead.
+fn wrong_part(error: &StepError, sent: &[u8]) -> (usize, Vec<u8>) {
+    let got = error.got().unwrap_or_default();
+    let pairs = got.iter().zip(sent);
+    let right = pairs.take_while(|(got, sent)| got == sent).count();
+    (right, got[right..].to_vec())
+}
+
+/// True if something of `others` is in `wrong` or soon behind it: what comes first
+/// may be what was said before, which has no marks.
+fn is_of_others(wrong: &mut Vec<u8>, to: &mut Peer, others: &[Marked]) -> bool {
+    let is_there = |wrong: &[u8]| {
+        (0..wrong.len())
+            .step_by(UNIT)
+            .any(|at| others.iter().any(|o| o.place(&wrong[at..]).is_some()))
+    };
+    while wrong.len() < BLOCK
+        && !is_there(wrong)
+        && let Ok(mut more) = to.receive()
+    {
+        wrong.append(&mut more);
+    }
+    is_there(wrong)
 }
 
 /// The first line in two pieces.
