@@ -328,9 +328,7 @@ fn send_until_stuck(c: &mut Check, client: &Peer) -> Result<(Marked, Vec<u8>)> {
             c.error("client", "wait for nothing", error.into())
         })
     };
-    c.note(
-        "the client sends until nothing moves, and the target reads nothing",
-    );
+    c.note("the client sends, and the target does not read");
     let (mut much, mut sent) = (Vec::new(), 0);
     let mut send = || {
         if much.len() < sent + CHUNK {
