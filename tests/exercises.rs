@@ -7,15 +7,15 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
 use std::path::PathBuf;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 use std::{env, fs, thread};
 
 use assert_cmd::cargo::cargo_bin;
 use course::{
     Build, BuildError, Exercise, Mistake, Options, Origin, Report, Target,
-    check, exercises, find, section,
+    exercises, find, section,
 };
 use harness::{Lab, Result, Transcript, side_by_side};
 use predicates::function::function;
@@ -89,6 +89,14 @@ fn id(report: &Report) -> Option<&str> {
     Some(id)
 }
 
+/// Nobody checks anything while this is locked for writing.
+static ALONE: RwLock<()> = RwLock::new(());
+
+fn check(exercise: &Exercise, target: &Target, options: Options) -> Report {
+    let _with_others = ALONE.read().unwrap_or_else(PoisonError::into_inner);
+    course::check(exercise, target, options)
+}
+
 /// False for a mistake that makes no difference on this system. (The option
 /// of exercise 02 is a matter of Unix, and only Linux asks the old listener
 /// for it, too. Signals are a matter of Unix as well.)
@@ -118,26 +126,27 @@ fn mistakes() -> &'static [(Exercise, String, Report)] {
         }
         // Those of the last lessons take longest.
         found.reverse();
-        let check = |exercise: &Exercise, mistake: &Mistake, timeout| {
-            let target = Target::Program {
-                words: vec![path(&mistake.example())],
-                origin: Origin::Mistake(mistake.clone()),
-            };
-            check(exercise, &target, options(7, timeout))
+        let target = |mistake: &Mistake| Target::Program {
+            words: vec![path(&mistake.example())],
+            origin: Origin::Mistake(mistake.clone()),
         };
         let reports = side_by_side(AT_ONCE, &found, |(exercise, mistake)| {
-            check(exercise, mistake, IMPATIENT)
+            check(exercise, &target(mistake), options(7, IMPATIENT))
         });
         let found = found.into_iter().zip(reports).rev();
         found
             .map(|((exercise, mistake), mut report)| {
-                // Nobody's timeout is so short while so much runs.
-                if id(&report) != Some(&mistake.id) {
-                    eprintln!(
-                        "once more, alone:\n{}",
-                        shown(&exercise, &report)
-                    );
-                    report = check(&exercise, &mistake, USUAL);
+                // A race, or too short a timeout where so much runs.
+                for _ in 0..3 {
+                    if id(&report) == Some(&mistake.id) {
+                        break;
+                    }
+                    eprintln!("once more: {}", shown(&exercise, &report));
+                    let _alone =
+                        ALONE.write().unwrap_or_else(PoisonError::into_inner);
+                    let options = options(7, USUAL);
+                    report =
+                        course::check(&exercise, &target(&mistake), options);
                 }
                 (exercise, mistake.id, report)
             })
@@ -155,7 +164,7 @@ fn each_solution_passes_with_four_seeds_and_in_ci_with_20() {
         })
         .collect();
     // Some of them pause.
-    side_by_side(4, &runs, |(exercise, seed)| {
+    side_by_side(AT_ONCE / 2, &runs, |(exercise, seed)| {
         let target = example(exercise.stem());
         let report = check(exercise, &target, options(*seed, PATIENT));
         let text = shown(exercise, &report);
@@ -716,15 +725,19 @@ fn a_near_miss_does_not_get_the_name_of_another_mistake() {
         let words = ["python3".into(), file.into(), name.into()];
         Target::command(words.into())
     };
-    let wrong = side_by_side(AT_ONCE, NEAR_MISSES, |(number, name, wanted)| {
+    // A language that starts slowly works more than it waits.
+    let some = AT_ONCE / 2;
+    let wrong = side_by_side(some, NEAR_MISSES, |(number, name, wanted)| {
         let exercise = find(number).unwrap();
-        let timeout = USUAL;
-        let check = || check(&exercise, &target(name), options(7, timeout));
-        let mut report = check();
-        // On a busy machine one that ends too early may end late. A pass
-        // proves little, and another one more; a wrong name is never right.
-        if report.diagnosis.is_none() {
-            report = check();
+        let (target, options) = (target(name), options(7, USUAL));
+        let mut report = check(&exercise, &target, options);
+        // On a busy machine one that ends too early may end late, and whoever
+        // is slow seems to hang; a wrong name is never right.
+        let is_in_doubt =
+            report.diagnosis.is_none() || id(&report) == Some("hangs");
+        if is_in_doubt && id(&report) != Some(wanted) {
+            let _alone = ALONE.write().unwrap_or_else(PoisonError::into_inner);
+            report = course::check(&exercise, &target, options);
         }
         let failed = report.diagnosis.is_some();
         let right = failed && id(&report).unwrap_or("") == *wanted;

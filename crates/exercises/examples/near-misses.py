@@ -1326,6 +1326,12 @@ def late_answer(self, count):
     Follower.answer(self, count)
 
 
+def twice_if_much_waits(self, line):
+    if self.transport.get_write_buffer_size() > 64 << 10:
+        line += line
+    return Follower.send(self, line)
+
+
 a_part_is_the_topic = partial(
     notices,
     follows=lambda self, topic: any(
@@ -1340,6 +1346,7 @@ counts_in_words = partial(
 leaves_lines_out = partial(
     notices, most=64 << 10, too_much=lambda self: True
 )
+repeats_what_waits = partial(notices, send=twice_if_much_waits)
 forgets_who_does_not_read = partial(notices, too_much=lambda self: False)
 stays_open_behind_the_end = partial(
     notices, eof_received=lambda self: self.leave() or True
