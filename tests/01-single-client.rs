@@ -158,7 +158,7 @@ fn a_client_behind_a_cut_cable_is_never_missed() -> Result {
     let probe = harness::binary("probe", "probe")?;
     let args = [server_path().as_os_str(), probe.as_os_str()];
     let shell = namespace::with_own_network(CABLE, &args);
-    let mut shell = lab.start_command("shell", shell)?;
+    let mut shell = lab.start_in_group("shell", shell)?;
     let addr = shell.wait_until_listening()?;
     shell.type_line("connect");
     shell.expect(" connected\n")?;

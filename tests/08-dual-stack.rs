@@ -202,7 +202,7 @@ fn without_ipv6_the_wildcard_still_serves_ipv4() -> Result {
     let without_ipv6 = |addr: &str| {
         let mut command = Command::new("unshare");
         let script = "ip link set lo up && \
-            echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6 && \"$@\"";
+            echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6 && exec \"$@\"";
         command
             .args(NAMESPACE)
             .args(["sh", "-ec", script, "sh"])

@@ -69,7 +69,7 @@ fn keepalive_ends_a_read_whose_peer_has_vanished() -> harness::Result {
     let probe = harness::binary("probe", "probe")?;
     let args = [KEPT_ALIVE.as_ref(), probe.as_os_str()];
     let shell = harness::namespace::with_own_network(CABLE, &args);
-    let mut shell = lab.start_command("shell", shell)?;
+    let mut shell = lab.start_in_group("shell", shell)?;
     shell.wait_until_listening()?;
     shell.type_line("connect");
     shell.expect_line("connected")?;
