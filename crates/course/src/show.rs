@@ -319,7 +319,7 @@ pub fn sentence(diagnosis: &Diagnosis) -> String {
         }
         (Fault::Unexpected(text), None) if is_program(who) => {
             match text.as_str() {
-                "nothing" => "but printed nothing".to_owned(),
+                "" => "but printed nothing".to_owned(),
                 text => format!("but printed {text:?}"),
             }
         }

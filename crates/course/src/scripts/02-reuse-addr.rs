@@ -128,7 +128,7 @@ fn a_second_copy(c: &mut Check, visitors: usize) -> Result {
         return Err(error.certainly("fails-with-code-0"));
     }
     if second.stdout().is_empty() && second.stderr().is_empty() {
-        let fault = Fault::Unexpected("nothing".to_owned());
+        let fault = Fault::Unexpected(String::new());
         let error = c.error(WHO, "say why it ends", fault);
         return Err(error.certainly("fails-silently"));
     }
