@@ -369,11 +369,16 @@ fn told(figure: &str) -> BTreeMap<String, Vec<String>> {
             .iter()
             .any(|act| what.starts_with(act));
         if is_call || is_act {
-            // A program that connects to itself gets any port and descriptor.
+            // A program that connects to itself gets any port, too.
             let by_chance = ["socket(", "connect(", "accept4(", "close("];
-            let is_by_chance = by_chance.iter().any(|c| what.contains(c));
-            let digit = |c: &char| is_by_chance && c.is_ascii_digit();
-            let what = what.chars().filter(|c| !digit(c)).collect();
+            let digit = |c: char| c.is_ascii_digit();
+            let what = if by_chance.iter().any(|c| what.contains(c)) {
+                what.replace(digit, "")
+            } else if let Some((call, arguments)) = what.split_once('(') {
+                format!("{call}({}", arguments.trim_start_matches(digit))
+            } else {
+                what.to_owned()
+            };
             told.entry(who.to_owned()).or_default().push(what);
         }
     }
