@@ -553,9 +553,9 @@ impl Check {
         // Nor may it end by its time, or by the number of its clients.
         let (started, lifetime) = (self.started, self.started.elapsed());
         let serves_long = |check: &mut Self| {
-            let began = Instant::now();
-            let most = |n| n < GOOD_CLIENTS || began.elapsed() < 2 * lifetime;
-            (0..).take_while(|&n| most(n)).all(|_| good(check).is_ok())
+            (0..GOOD_CLIENTS).all(|_| good(check).is_ok())
+                && !check.is_over_within(2 * lifetime)
+                && good(check).is_ok()
         };
         let again =
             has_ended && self.start_anew().is_ok() && serves_long(self) && {

@@ -466,8 +466,8 @@ fn timeline(
     }
 }
 
-/// Which lines are shown, if there are only `most`: the first ones, those that
-/// decide, and as many of the last ones as fit.
+/// Which lines are shown, if there are only `most`: the first one, those that
+/// decide, the second one, and as many of the last ones as fit.
 fn fitting(lines: &[Line], rows: &[Vec<String>], most: usize) -> Vec<bool> {
     let mut kept = vec![false; lines.len()];
     let height = |kept: &[bool]| -> usize {
@@ -478,7 +478,10 @@ fn fitting(lines: &[Line], rows: &[Vec<String>], most: usize) -> Vec<bool> {
         shown.map(|n| rows[n].len()).sum::<usize>() + gaps
     };
     let mut order: Vec<_> = (0..lines.len()).rev().collect();
-    order.sort_by_key(|&n| (n >= FIRST, lines[n].rank));
+    order.sort_by_key(|&n| {
+        let rank = lines[n].rank;
+        (n > 0, rank > Rank::Note, n >= FIRST, rank)
+    });
     for n in order {
         kept[n] = true;
         if height(&kept) > most {

@@ -12,6 +12,9 @@ use crate::{Failure, Fault, Program, Result, Timeline, What};
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// How long [`Lab::wait_until`] leaves the processor to others.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
+/// And how much of the time that it has waited, since a look at the kernel's
+/// tables takes milliseconds of it.
+const PAUSE: u32 = 8;
 /// More than any lesson prints in a test.
 const OUTPUT_LIMIT: usize = 64 << 20;
 
@@ -125,13 +128,14 @@ impl Lab {
         wanted: &str,
         mut condition: impl FnMut() -> bool,
     ) -> Result {
-        let until = Instant::now() + self.timeout;
+        let began = Instant::now();
         while !condition() {
-            if Instant::now() > until {
+            let waited = began.elapsed();
+            if waited > self.timeout {
                 let fault = Fault::TimedOut(self.timeout);
                 return Err(self.failure("lab", wanted, fault));
             }
-            thread::park_timeout(LOOK_AGAIN);
+            thread::park_timeout(LOOK_AGAIN.max(waited / PAUSE));
         }
         Ok(())
     }
