@@ -310,13 +310,21 @@ pub fn sentence(diagnosis: &Diagnosis) -> String {
         (Fault::Exited { status, .. }, _) => {
             format!("but your program ended ({status})")
         }
-        (Fault::WrongByte { offset, .. }, Some(got)) => format!(
-            "but received {} (they differ from byte {offset} on)",
-            quote(got)
-        ),
-        (Fault::WrongByte { offset, got, .. }, None) => {
-            format!("but received {got} (they differ from byte {offset} on)")
-        }
+        (
+            Fault::WrongByte {
+                offset,
+                got: around,
+                ..
+            },
+            got,
+        ) => match got.as_deref().map(quote) {
+            Some(got) if !got.ends_with(" bytes)") => {
+                format!(
+                    "but received {got} (they differ from byte {offset} on)"
+                )
+            }
+            _ => format!("but received {around} around byte {offset}"),
+        },
         (Fault::Unexpected(text), None) if is_program(who) => {
             match text.as_str() {
                 "" => "but printed nothing".to_owned(),

@@ -11,7 +11,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use crate::{Failure, Fault, Lab, Result, What};
 
 /// How much of a wrong message a fault shows on each side of the place.
-const CONTEXT: usize = 20;
+const CONTEXT: usize = 12;
 /// How much of a wrong answer is received, and how long its end is waited for.
 const ANSWER_LIMIT: usize = 64 << 10;
 const ANSWER_TIME: Duration = Duration::from_secs(1);
