@@ -413,6 +413,7 @@ fn a_hostile_program_is_told_apart_and_ended() {
         let diagnosis = report.diagnosis.as_ref();
         assert_eq!(diagnosis.map(|v| v.step), Some(*step), "{mode}: {text}");
         assert_eq!(id(&report).unwrap_or(""), *wanted, "{mode}: {text}");
+        assert!(text.lines().count() <= LINES, "{mode}");
         if wanted.is_empty() {
             assert!(text.contains("No known mistake looks like this"));
         } else {

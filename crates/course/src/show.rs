@@ -32,6 +32,8 @@ const BEGINNING: usize = 16;
 /// of one that goes on.
 const LAST_WORDS: usize = 8;
 const COMPLAINTS: usize = 3;
+/// And of each line so many characters.
+const LONGEST: usize = 3 * COLUMNS;
 
 const COULD_NOT_RUN: &str = "The checker could not run cargo:";
 
@@ -419,12 +421,16 @@ fn complaint(stderr: &str, exited: bool, left: usize) -> String {
         let text = alike[0].trim_start();
         let indent = 4 + alike[0].len() - text.len();
         let indent = " ".repeat(indent.min(COLUMNS / 2));
+        let (text, cut) = match text.char_indices().nth(LONGEST) {
+            Some((at, _)) => (&text[..at], "..."),
+            None => (text, ""),
+        };
         let times = match alike.len() {
             1 => String::new(),
             times => format!(" ({times} times)"),
         };
         let mut line = String::new();
-        wrapped(&mut line, &format!("{text}{times}"), &indent);
+        wrapped(&mut line, &format!("{text}{cut}{times}"), &indent);
         let longer = line + &said;
         if n > 0 && longer.lines().count() + 1 > left {
             break;
