@@ -14,7 +14,9 @@ use std::time::Duration;
 use assert_cmd::cargo::cargo_bin;
 #[cfg(target_os = "linux")]
 use harness::strace;
-use harness::{Lab, Peer, Program, Result, Transcript, UdpPeer, proc};
+use harness::{
+    Lab, Peer, Program, Result, Transcript, UdpPeer, proc, side_by_side,
+};
 use socket2::{Domain, Socket, Type};
 use socketserver::{
     Datagram, Handler, Job, ProcessRequest, Sequential, Server, Tcp,
@@ -902,7 +904,7 @@ fn command(addr: SocketAddr, choice: &str) -> String {
 #[test]
 #[cfg(target_os = "linux")]
 fn a_server_whose_complaints_cannot_be_printed_goes_on() -> Result {
-    for choice in TCP_CHOICES {
+    let goes_on = |&choice: &&str| {
         let lab = Lab::new();
         let mut command = Command::new("sh");
         command
@@ -934,8 +936,10 @@ fn a_server_whose_complaints_cannot_be_printed_goes_on() -> Result {
         server.end_input();
         server.expect("goodbye\n")?;
         server.expect_exit(0)?;
-    }
-    Ok(())
+        Ok(())
+    };
+    let each = side_by_side(TCP_CHOICES.len(), &TCP_CHOICES, goes_on);
+    each.into_iter().collect()
 }
 
 // The server: out of descriptors.

@@ -1,5 +1,6 @@
 //! What only Linux tells: `/proc`, see proc(5). Elsewhere each is `None`.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -7,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 /// One row of `/proc/net/tcp` or `tcp6`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TcpRow {
     /// This end.
     pub local: SocketAddr,
@@ -183,14 +184,11 @@ pub fn tcp_rows(port: u16) -> Option<Vec<TcpRow>> {
     let port_field = format!(":{port:04X} ");
     let table = table("tcp")?;
     let lines = table.lines().filter(|line| line.contains(&port_field));
-    let mut rows = Vec::new();
-    for row in lines.filter_map(row) {
-        // The kernel tells of a row twice, now and then, if others change
-        // meanwhile; but two listeners may be alike.
-        if row.state == "LISTEN" || !rows.contains(&row) {
-            rows.push(row);
-        }
-    }
+    let mut seen = HashSet::new();
+    let mut rows: Vec<_> = lines.filter_map(row).collect();
+    // The kernel tells of a row twice, now and then, if others change
+    // meanwhile; but two listeners may be alike.
+    rows.retain(|row| row.state == "LISTEN" || seen.insert(row.clone()));
     Some(rows)
 }
 
