@@ -137,6 +137,8 @@ fn transcript_an_end_in_the_middle_of_a_line_is_told_apart() -> Result {
     let (mut server, addr) = lab.start_server(server_path(), &[ADDR])?;
     let mut a = lab.connect("a", addr)?;
     let local = a.local_addr()?;
+    // Standard output and standard error come on two ways.
+    server.expect(" connected\n")?;
     a.send("pay him 100\npay her 1")?;
     a.half_close()?;
     a.expect("1: pay him 100\n")?;
