@@ -956,7 +956,13 @@ fn fifty_clients_of_one_socket_get_their_own_answers_in_any_order() {
 #[cfg(target_os = "linux")]
 fn clients_in_turn_leave_nothing_behind() {
     each(all, |server| {
-        let count = if server.at_once == MANY { 2000 } else { 500 };
+        // Each leaves a connection in TIME-WAIT, which the tests that look at
+        // the kernel's tables read again and again.
+        let count = match env::var_os("CI") {
+            Some(_) if server.at_once == MANY => 2000,
+            Some(_) => 500,
+            None => 100,
+        };
         let mut running = server.start()?;
         running.serves_one()?;
         let before = running.at_rest()?;

@@ -1228,12 +1228,14 @@ a_buffer_for_each_direction = partial(
 
 def pass_on_what_fits(source, sink):
     """Waits for room, and it may be too little."""
-    with contextlib.suppress(OSError):
+    try:
         while data := source.recv(8 << 20):
             select.select([], [sink], [])
             with contextlib.suppress(BlockingIOError):
                 sink.send(data, socket.MSG_DONTWAIT)
         sink.shutdown(socket.SHUT_WR)
+    except OSError:
+        shut(source, sink)
 
 
 sends_what_fits = partial(
