@@ -157,17 +157,14 @@ fn nobody_comes_and_nobody_goes() -> Result {
     Ok(())
 }
 
-/// The server's descriptors, and its sockets in the kernel's tables with
-/// their peers: none has one.
-fn kept_for_clients(
-    server: &Program,
-    addr: SocketAddr,
-) -> (Option<usize>, Vec<SocketAddr>) {
+/// How many descriptors the server has. None of its sockets has a peer. (While
+/// others come and go, the kernel's table may miss a row.)
+fn kept_for_clients(server: &Program, addr: SocketAddr) -> Option<usize> {
     let rows = harness::proc::udp_table().unwrap_or_default();
     let own = rows.into_iter().filter(|row| row.local == addr);
     let peers: Vec<_> = own.map(|row| row.remote).collect();
     assert!(peers.iter().all(|peer| peer.port() == 0), "{peers:?}");
-    (harness::proc::descriptors(server.id()), peers)
+    harness::proc::descriptors(server.id())
 }
 
 #[test]
@@ -344,8 +341,12 @@ fn a_full_receive_buffer_loses_datagrams_on_loopback() -> io::Result<()> {
 
 #[cfg(target_os = "linux")]
 fn udp_row(addr: SocketAddr) -> harness::proc::UdpRow {
-    let rows = harness::proc::udp_table().unwrap_or_default();
-    let row = rows.into_iter().find(|row| row.local == addr);
+    let look = |_| {
+        let mut rows = harness::proc::udp_table()?.into_iter();
+        rows.find(|row| row.local == addr)
+    };
+    // While others come and go, the table may miss a row.
+    let row = (0..10).find_map(look);
     row.unwrap_or_else(|| panic!("no row for {addr}"))
 }
 

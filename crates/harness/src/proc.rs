@@ -304,7 +304,12 @@ pub struct UdpRow {
 
 /// All UDP sockets of this machine, IPv4 and IPv6.
 pub fn udp_table() -> Option<Vec<UdpRow>> {
-    Some(table("udp")?.lines().filter_map(udp_row).collect())
+    let table = table("udp")?;
+    // Here, too, a row may come twice; its tenth field is its socket's inode.
+    let mut seen = HashSet::new();
+    let socket = |line: &str| line.split_whitespace().nth(9).map(String::from);
+    let lines = table.lines().filter(|line| seen.insert(socket(line)));
+    Some(lines.filter_map(udp_row).collect())
 }
 
 fn udp_row(line: &str) -> Option<UdpRow> {
