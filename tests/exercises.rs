@@ -981,6 +981,9 @@ fn a_report_says_what_others_did_how_long_it_waited_and_what_came_last() {
     assert!(counted.lines().any(|l| l.contains("\\n...")), "{counted}");
     let closed = report_on("long-line", 1);
     assert!(closed.contains("received a reset"), "{closed}");
+    // What is wrong stands behind a long beginning that is right.
+    let shared = in_a_line(&report_on("shared-buffer", 11));
+    assert!(shared.contains(" around byte "), "{shared}");
 }
 
 #[cfg(target_os = "linux")]

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::sync::{Mutex, Once, PoisonError};
@@ -353,7 +353,7 @@ fn as_root_a_figure_has_packets_and_states_too() {
 /// call returned, and in how many pieces something came, is left out, and so
 /// are the numbers that the kernel gives to what is new, and which of two
 /// threads was seen first.
-fn told(figure: &str) -> BTreeSet<(String, Vec<String>)> {
+fn told(figure: &str) -> Vec<(String, Vec<String>)> {
     let digit = |c: char| c.is_ascii_digit();
     let mut told = BTreeMap::<_, Vec<_>>::new();
     for line in figure.lines() {
@@ -383,9 +383,11 @@ fn told(figure: &str) -> BTreeSet<(String, Vec<String>)> {
             told.entry(who.to_owned()).or_default().push(what);
         }
     }
-    told.into_iter()
-        .map(|(who, what)| (who.trim_end_matches(digit).to_owned(), what))
-        .collect()
+    let unnumbered = |who: String| who.trim_end_matches(digit).to_owned();
+    let told = told.into_iter();
+    let mut told: Vec<_> = told.map(|(who, w)| (unnumbered(who), w)).collect();
+    told.sort();
+    told
 }
 
 #[test]

@@ -320,6 +320,7 @@ pub fn sentence(diagnosis: &Diagnosis) -> String {
             },
             got,
         ) => match got.as_deref().map(quote) {
+            // Of a long one `quote` shows the beginning, which is right.
             Some(got) if !got.ends_with(" bytes)") => {
                 format!(
                     "but received {got} (they differ from byte {offset} on)"

@@ -10,11 +10,12 @@ use crate::{Failure, Fault, Program, Result, Timeline, What};
 
 /// Long enough for a busy machine; only a test that fails waits for it.
 const TIMEOUT: Duration = Duration::from_secs(20);
-/// How long [`Lab::wait_until`] leaves the processor to others.
+/// How long [`Lab::wait_until`] leaves the processor to others between two
+/// looks, at least.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
-/// And how much of the time that it has waited, since a look at the kernel's
-/// tables takes milliseconds of it.
-const PAUSE: u32 = 8;
+/// And this part of the time that it has waited already: a look at the kernel's
+/// tables takes milliseconds.
+const PART_OF_WAIT: u32 = 8;
 /// More than any lesson prints in a test.
 const OUTPUT_LIMIT: usize = 64 << 20;
 
@@ -135,7 +136,7 @@ impl Lab {
                 let fault = Fault::TimedOut(self.timeout);
                 return Err(self.failure("lab", wanted, fault));
             }
-            thread::park_timeout(LOOK_AGAIN.max(waited / PAUSE));
+            thread::park_timeout(LOOK_AGAIN.max(waited / PART_OF_WAIT));
         }
         Ok(())
     }
