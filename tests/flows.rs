@@ -289,3 +289,17 @@ fn another_order_between_threads_is_no_difference() -> Result<()> {
     assert_eq!(found, None);
     Ok(())
 }
+
+#[test]
+fn another_descriptor_is_no_difference() -> Result<()> {
+    let found = difference("11-two-clients", |events| {
+        for event in events {
+            if let Event::Call { call, result, .. } = event {
+                *call = call.replace("(10", "(12");
+                *result = result.replace("10 (", "12 (");
+            }
+        }
+    })?;
+    assert_eq!(found, None);
+    Ok(())
+}

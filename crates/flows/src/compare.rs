@@ -8,7 +8,7 @@
 //! of a socket that comes and goes within an act: it is the lowest free one,
 //! which another thread may take first.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use anyhow::Result;
 
@@ -75,7 +75,6 @@ fn in_act(old: &[Step], new: &[Step]) -> Option<(usize, String)> {
 
 fn facts(steps: &[Step]) -> Facts {
     let mut facts = Facts::new();
-    let passing = passing(steps);
     for (index, step) in steps.iter().enumerate() {
         for event in &step.events {
             let key = match event {
@@ -90,13 +89,15 @@ fn facts(steps: &[Step]) -> Facts {
                     format!("states of {client}'s connection at the {side}")
                 }
             };
-            let fact = (index, without(&passing, event).to_string());
+            let fact = (index, without_numbers(event).to_string());
             facts.entry(key).or_default().push(fact);
         }
         let tables = step.snapshot.iter().flat_map(|snapshot| {
             let sockets = snapshot.sockets.iter().map(|socket| socket.ss());
             let waiting = snapshot.waiting.iter();
-            sockets.chain(waiting.map(|w| format!("{} in {}", w.who, w.call)))
+            sockets.chain(waiting.map(|w| {
+                format!("{} in {}", w.who, call_without_numbers(&w.call))
+            }))
         });
         for row in tables {
             let table = facts.entry("the tables".to_owned()).or_default();
@@ -106,55 +107,38 @@ fn facts(steps: &[Step]) -> Facts {
     facts
 }
 
-/// The descriptors that these steps both open and close.
-fn passing(steps: &[Step]) -> BTreeSet<String> {
-    let (mut opened, mut closed) = (BTreeSet::new(), BTreeSet::new());
-    for event in steps.iter().flat_map(|step| &step.events) {
-        let Event::Call { call, result, .. } = event else {
-            continue;
-        };
-        let Some((name, args)) = call.split_once('(') else {
-            continue;
-        };
-        match name {
-            "socket" | "accept4" => opened.insert(first_word(result)),
-            "close" => closed.insert(first_word(args)),
-            _ => false,
-        };
-    }
-    &opened & &closed
-}
-
-fn first_word(text: &str) -> String {
-    let end = text.find([' ', ',', ')']).unwrap_or(text.len());
-    text[..end].to_owned()
-}
-
-/// The event, with `N` for a descriptor that is one of `passing`.
-fn without(passing: &BTreeSet<String>, event: &Event) -> Event {
+/// The event, without the numbers that differ from run to run.
+fn without_numbers(event: &Event) -> Event {
     let mut event = event.clone();
-    let Event::Call { call, result, .. } = &mut event else {
-        return event;
-    };
-    let Some((name, args)) = call.split_once('(') else {
-        return event;
-    };
-    let nameless = |text: &str| {
-        let number = first_word(text);
-        let is_passing = passing.contains(&number);
-        is_passing.then(|| format!("N{}", &text[number.len()..]))
-    };
-    if ["socket", "accept4"].contains(&name)
-        && let Some(opened) = nameless(result)
-    {
-        *result = opened;
+    if let Event::Call { call, result, .. } = &mut event {
+        if call.starts_with("socket(") || call.starts_with("accept4(") {
+            *result = without_descriptor(result);
+        }
+        *call = call_without_numbers(call);
     }
-    let args = nameless(args).unwrap_or_else(|| args.to_owned());
-    *call = match name {
-        "socket" => return event,
-        // What is left of a time limit is a little less each time.
-        "poll" | "epoll_wait" => format!("{name}({}", first_word(&args)),
-        _ => format!("{name}({args}"),
-    };
     event
+}
+
+/// With `N` for the descriptor, and without a time limit: what is left of one
+/// is a little less each time.
+fn call_without_numbers(call: &str) -> String {
+    let Some((name, args)) = call.split_once('(') else {
+        return call.to_owned();
+    };
+    match name {
+        "socket" => call.to_owned(),
+        "poll" | "epoll_wait" => name.to_owned(),
+        _ => format!("{name}({}", without_descriptor(args)),
+    }
+}
+
+/// `text`, with `N` for a descriptor at its beginning, but for the standard
+/// streams.
+fn without_descriptor(text: &str) -> String {
+    let end = text.find(|c: char| !c.is_ascii_digit());
+    let (number, rest) = text.split_at(end.unwrap_or(text.len()));
+    match number {
+        "" | "0" | "1" | "2" => text.to_owned(),
+        _ => format!("N{rest}"),
+    }
 }
