@@ -19,7 +19,7 @@ use thirtyfour::prelude::*;
 use thirtyfour::{ChromiumLikeCapabilities, LoggingPrefsLogLevel};
 
 /// For one whole test; only a browser that hangs waits for it.
-const DEADLINE: Duration = Duration::from_secs(240);
+const DEADLINE: Duration = Duration::from_secs(600);
 /// For something that a page does by itself.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Nothing but the page itself: no updates, no questions, no network.

@@ -291,6 +291,17 @@ fn another_order_between_threads_is_no_difference() -> Result<()> {
 }
 
 #[test]
+fn a_packet_sent_twice_is_no_difference() -> Result<()> {
+    let is_fin = |event: &Event| matches!(event, Event::Packet { flags, .. } if flags.contains("FIN"));
+    let found = difference("02-reuse", |events| {
+        let fin = events.iter().find(|event| is_fin(event)).cloned();
+        events.extend(fin);
+    })?;
+    assert_eq!(found, None);
+    Ok(())
+}
+
+#[test]
 fn another_descriptor_is_no_difference() -> Result<()> {
     let found = difference("11-two-clients", |events| {
         for event in events {

@@ -1,7 +1,8 @@
 //! Whether two recordings of a scenario tell the same.
 //!
 //! Act by act: the calls of each thread, the packets of each end of a
-//! connection without the segments that only acknowledge, the states of each
+//! connection without the segments that only acknowledge or that a busy machine
+//! has sent twice, the states of each
 //! socket, and the tables. Their order among each other differs from run to
 //! run; so does whether a FIN is acknowledged alone or with the answering FIN,
 //! and with it when the one end is in FIN-WAIT-2; and so does the descriptor
@@ -89,8 +90,14 @@ fn facts(steps: &[Step]) -> Facts {
                     format!("states of {client}'s connection at the {side}")
                 }
             };
-            let fact = (index, without_numbers(event).to_string());
-            facts.entry(key).or_default().push(fact);
+            let told = without_numbers(event).to_string();
+            let facts = facts.entry(key).or_default();
+            let is_segment =
+                matches!(event, Event::Packet { seq: Some(_), .. });
+            if is_segment && facts.iter().any(|(_, before)| *before == told) {
+                continue;
+            }
+            facts.push((index, told));
         }
         let tables = step.snapshot.iter().flat_map(|snapshot| {
             let sockets = snapshot.sockets.iter().map(|socket| socket.ss());
