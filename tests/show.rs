@@ -272,6 +272,32 @@ fn closed_connections_of_one_client_are_one_box() {
 
 /// A program of whose calls nothing is known.
 #[test]
+#[ignore = "needs strace"]
+fn of_a_relay_both_connections_are_in_the_tables() {
+    let seen = shown("11", &mistake("11", "in-turns"));
+    for end in ["client: ESTABLISHED", "target: ESTABLISHED"] {
+        // At the end of each that is the checker's, and at the relay's.
+        let (boxes, tables) = ("class=\"state\">", "tables read here");
+        let ends = seen.figure.matches(&format!("{boxes}{end}<")).count();
+        let tables = seen.figure.matches(tables).count();
+        assert!(ends > tables, "{ends} {end} in {tables} tables");
+    }
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn many_that_wait_for_the_same_are_told_once() {
+    let seen = shown("11", &mistake("11", "half-close-not-passed"));
+    for told in [
+        "40 × waits in recvfrom, for silent",
+        "silent: ESTABLISHED, 40 of them",
+        "(and 39 like it)",
+    ] {
+        assert!(seen.figure.contains(told), "{told}");
+    }
+}
+
+#[test]
 fn without_strace_the_figure_says_so_and_has_what_the_checker_saw() {
     let program = harness::example("exercises", "hostile").unwrap();
     let output = assert_cmd::Command::cargo_bin("course")

@@ -589,9 +589,11 @@ impl Painter {
         peer: SocketAddr,
         state: &str,
     ) -> Option<Socket> {
-        let (side, far) = match local.port() == port {
-            true => (Side::Server, peer.port()),
-            false => (Side::Client, local.port()),
+        let is_client =
+            local.port() != port && self.clients.contains_key(&local.port());
+        let (side, far) = match is_client {
+            true => (Side::Client, local.port()),
+            false => (Side::Server, peer.port()),
         };
         let client = match (side, far) {
             (Side::Server, 0) => String::new(),

@@ -141,7 +141,7 @@ fn wrap(paragraph: &str, out: &mut String) {
     }
 }
 
-/// `[text](target)` becomes `text`; `**` goes.
+/// `[text](target)` becomes `text`; `*` for emphasis goes.
 fn without_targets(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
@@ -155,7 +155,7 @@ fn without_targets(text: &str) -> String {
         out.push_str(&rest[open + 1..middle]);
         rest = &rest[middle + close + 1..];
     }
-    (out + rest).replace("**", "")
+    (out + rest).replace('*', "")
 }
 
 #[cfg(test)]
@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn a_section_becomes_plain_text() {
         let text = plain(
-            "One [link](a.md#b) and\n**two**.\n\n- first\n  goes on\n\
+            "*One* [link](a.md#b) and\n**two**.\n\n- first\n  goes on\n\
              - second\n\n```text\nlet x = [1](2);\n```\n",
         );
         assert_eq!(

@@ -53,6 +53,8 @@ pub(crate) struct Recorder {
 pub(crate) struct Log {
     pub(crate) entries: VecDeque<Entry>,
     pub(crate) port: u16,
+    /// The ports to which the program has connected.
+    targets: BTreeSet<u16>,
     /// The loopback address that the checker has chosen, the program's port
     /// and its clients', and what a book has instead.
     names: Vec<(String, String)>,
@@ -66,6 +68,31 @@ pub(crate) struct Log {
 }
 
 impl Log {
+    fn listens(&mut self, address: SocketAddr) {
+        self.port = address.port();
+        self.rename(&format!(":{}", self.port), format!(":{BOOK_SERVER}"));
+        if address.is_ipv4() && address.ip().is_loopback() {
+            self.rename(&address.ip().to_string(), BOOK_IP.to_owned());
+        }
+    }
+
+    fn rename_client(&mut self, address: SocketAddr) {
+        self.clients += 1;
+        let name = format!(":{}", BOOK_CLIENT + self.clients);
+        self.rename(&format!(":{}", address.port()), name);
+    }
+
+    /// The listener, and the connections that it or the program has made.
+    fn tcp_rows(&self) -> Vec<TcpRow> {
+        let listener = Some(self.port).filter(|port| *port != 0);
+        let ports = listener.iter().chain(&self.targets);
+        let rows = ports.flat_map(|&port| proc::tcp_rows(port));
+        let is_own = |row: &TcpRow| {
+            row.state != "LISTEN" || row.local.port() == self.port
+        };
+        rows.flatten().filter(is_own).collect()
+    }
+
     fn rename(&mut self, what: &str, name: String) {
         let new = (what.to_owned(), name);
         if !self.names.contains(&new) {
@@ -267,7 +294,7 @@ impl Recorder {
             }
             Moment::Failure(_) => {}
             Moment::Event(event) => {
-                self.find_port(&event.what);
+                self.find_ports(&event.what);
                 let (at, who) = (now(), event.who.clone());
                 let what = event.what.clone();
                 if matches!(
@@ -300,34 +327,33 @@ impl Recorder {
         }
     }
 
-    fn find_port(&self, what: &What) {
-        let address = match what {
-            What::Connected { to, .. } => to.clone(),
+    fn find_ports(&self, what: &What) {
+        let mut log = self.lock();
+        match what {
+            What::Connected { from, to } => {
+                let [Ok(from), Ok(to)] = [from, to].map(|a| a.parse()) else {
+                    return;
+                };
+                log.rename_client(from);
+                if log.port == 0 {
+                    log.listens(to);
+                } else if log.port != to.port() {
+                    // The program has connected, to one of the checker's.
+                    log.targets.insert(from.port());
+                    log.rename_client(to);
+                }
+            }
             What::Printed(text) => {
                 let text = text.to_string();
                 let Some((_, rest)) = text.split_once("listening on ") else {
                     return;
                 };
                 let end = rest.find(['\\', '"']).unwrap_or(rest.len());
-                rest[..end].to_owned()
+                if let Ok(address) = rest[..end].parse() {
+                    log.listens(address);
+                }
             }
-            _ => return,
-        };
-        let Ok(address) = address.parse::<SocketAddr>() else {
-            return;
-        };
-        let mut log = self.lock();
-        log.port = address.port();
-        log.rename(&format!(":{}", address.port()), format!(":{BOOK_SERVER}"));
-        if address.is_ipv4() && address.ip().is_loopback() {
-            log.rename(&address.ip().to_string(), BOOK_IP.to_owned());
-        }
-        if let What::Connected { from, .. } = what
-            && let Some(colon) = from.rfind(':')
-        {
-            log.clients += 1;
-            let port = BOOK_CLIENT + log.clients;
-            log.rename(&from[colon..], format!(":{port}"));
+            _ => {}
         }
     }
 
@@ -428,10 +454,7 @@ impl Recorder {
             rested,
             goes_on: false,
             threads,
-            tcp: match port {
-                0 => Vec::new(),
-                port => proc::tcp_rows(port).unwrap_or_default(),
-            },
+            tcp: log.tcp_rows(),
             udp: udp
                 .filter(|_| port != 0)
                 .filter(|row| {

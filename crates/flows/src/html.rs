@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 pub use crate::picture::escape;
-use crate::picture::{bytes_of, picture, waits};
+use crate::picture::{MOST_ALIKE, alike, bytes_of, picture, waits};
 use crate::{Event, Flow, Phase, SS_HEAD, Seen, Side, Snapshot, Socket, Step};
 
 /// The figure of a flow. No line of it is blank: a blank line would end the
@@ -212,7 +212,17 @@ fn table(flow: &Flow, snapshot: &Snapshot) -> String {
         "udp" => "-uan",
         _ => "-tan",
     };
-    let rows: Vec<_> = snapshot.sockets.iter().map(Socket::ss).collect();
+    let mut rows = Vec::new();
+    for alike in alike(&snapshot.sockets) {
+        let told = match alike.len() {
+            few @ ..=MOST_ALIKE => few,
+            _ => 1,
+        };
+        rows.extend(alike[..told].iter().map(Socket::ss));
+        if alike.len() > told {
+            rows.push(format!("(and {} like it)", alike.len() - told));
+        }
+    }
     let mut out = format!(
         "\n<pre class=\"flow-ss\">$ ss {options}\n{SS_HEAD}\n{}</pre>",
         escape(&rows.join("\n"))

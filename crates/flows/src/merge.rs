@@ -51,11 +51,11 @@ pub struct Ports<'a> {
 #[cfg(feature = "capture")]
 impl Ports<'_> {
     fn client(&self, [from, to]: [u16; 2]) -> Option<(Side, String)> {
-        let client = |port| self.clients.get(port).cloned();
-        match self.server {
-            server if server == from => Some((Side::Server, client(&to)?)),
-            server if server == to => Some((Side::Client, client(&from)?)),
-            _ => None,
+        let client = |port| self.clients.get(&port).cloned();
+        // The server may have connected to one of the clients, too.
+        match client(from).filter(|_| from != self.server) {
+            Some(client) => Some((Side::Client, client)),
+            None => Some((Side::Server, client(to)?)),
         }
     }
 
@@ -87,6 +87,7 @@ impl Ports<'_> {
         let (side, client) = match (change.local, change.remote) {
             (0, _) => (Side::Client, owner?),
             (local, 0) if local == self.server => (Side::Server, String::new()),
+            (_, 0) => return None,
             (local, remote) => self.client([local, remote])?,
         };
         let seen = match change.to.as_str() {

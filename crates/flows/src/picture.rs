@@ -57,8 +57,8 @@ pub fn picture(flow: &Flow) -> String {
 type Row = usize;
 const EDGE: Row = 1;
 
-/// So many closed connections of one client are drawn one by one.
-const MOST_ALIKE: usize = 5;
+/// So many sockets of one client, or calls for it, are told one by one.
+pub const MOST_ALIKE: usize = 5;
 
 /// The lines on an actor's track: thin while it lives, a bar while it waits.
 const KINDS: [&str; 2] = ["life", "wait"];
@@ -194,8 +194,11 @@ impl<'a> Pen<'a> {
             return text.to_owned();
         }
         // `client 2` is 2, and `connected client` is connected.
-        let short = client.replace("client", "");
-        format!("{}: {text}", short.trim())
+        let short = match client.replace("client", "").trim() {
+            "" => client.to_owned(),
+            short => short.to_owned(),
+        };
+        format!("{short}: {text}")
     }
 
     fn index(&self, who: &str) -> usize {
@@ -264,34 +267,33 @@ impl<'a> Pen<'a> {
                 }
             }
             self.cell(&format!("says {side}"), &words);
-            let sockets = snapshot.sockets.iter().filter(|s| s.side == side);
-            let sockets: Vec<_> = sockets.collect();
-            let is_alike = |a: &&Socket, b: &&Socket| {
-                (&a.client, &a.state) == (&b.client, &b.state)
-            };
             let mut boxes = String::new();
-            for alike in sockets.chunk_by(is_alike) {
-                // They hold nothing, and only their number says something.
-                if alike[0].state == "TIME-WAIT" && alike.len() > MOST_ALIKE {
-                    let state = self.named(&alike[0].client, "TIME-WAIT");
-                    let words = format!("{state}, {} of them", alike.len());
-                    boxes += &state_box(&words);
-                    continue;
+            for alike in alike(&snapshot.sockets) {
+                match alike {
+                    [socket, ..] if socket.side != side => {}
+                    [socket, ..] if alike.len() > MOST_ALIKE => {
+                        boxes += &self.socket(socket, alike.len());
+                    }
+                    few => boxes.extend(few.iter().map(|s| self.socket(s, 1))),
                 }
-                boxes.extend(alike.iter().map(|s| self.socket(s)));
             }
             self.cell(&format!("kernel read {side}"), &boxes);
         }
     }
 
-    fn socket(&self, socket: &Socket) -> String {
+    /// A socket, or `count` that are alike.
+    fn socket(&self, socket: &Socket, count: usize) -> String {
         let state = match (self.flow.protocol.as_str(), socket.state.as_str()) {
             // Of TCP that is a state, with a handshake before it.
             ("udp", "ESTABLISHED") => "connected",
             ("udp", _) => "not connected",
             (_, state) => state,
         };
-        let mut out = state_box(&self.named(&socket.client, state));
+        let mut name = self.named(&socket.client, state);
+        if count > 1 {
+            name += &format!(", {count} of them");
+        }
+        let mut out = state_box(&name);
         if socket.state == "LISTEN" {
             let words = match socket.unaccepted() {
                 0 => "queue empty".to_owned(),
@@ -371,24 +373,55 @@ fn row_length(events: &[Event]) -> usize {
     }
 }
 
+/// The sockets that differ in nothing but their port, next to each other.
+pub fn alike(sockets: &[Socket]) -> impl Iterator<Item = &[Socket]> {
+    let key = |s: &Socket| {
+        let queues = (s.receive_queue, s.send_queue);
+        (s.side, s.client.clone(), s.state.clone(), queues)
+    };
+    sockets.chunk_by(move |a, b| key(a) == key(b))
+}
+
 /// Who waits, and in which call: once for all threads that wait in the same,
-/// and in front how many they are, if several.
-pub fn waits(snapshot: &Snapshot) -> Vec<(&Waiting, String)> {
-    let mut lines: Vec<(&Waiting, usize)> = Vec::new();
+/// and in front how many they are, if several. Many that wait for the same
+/// client are told without their descriptors.
+pub fn waits(snapshot: &Snapshot) -> Vec<(Waiting, String)> {
+    let mut groups: Vec<(Waiting, Vec<&Waiting>)> = Vec::new();
     for waiting in &snapshot.waiting {
-        match lines.iter_mut().find(|(line, _)| *line == waiting) {
-            Some((_, threads)) => *threads += 1,
-            None => lines.push((waiting, 1)),
+        let group = without_arguments(waiting);
+        match groups.iter_mut().find(|(other, _)| *other == group) {
+            Some((_, group)) => group.push(waiting),
+            None => groups.push((group, vec![waiting])),
         }
     }
-    let times = |threads| match threads {
-        1 => String::new(),
-        _ => format!("{threads} × "),
-    };
+    let mut lines = Vec::new();
+    for (short, group) in groups {
+        let times = match group.len() {
+            1 => String::new(),
+            threads => format!("{threads} × "),
+        };
+        if group.iter().all(|waiting| *waiting == group[0]) {
+            lines.push((group[0].clone(), times));
+        } else if group.len() > MOST_ALIKE {
+            lines.push((short, times));
+        } else {
+            let each = group.into_iter().cloned();
+            lines.extend(each.map(|waiting| (waiting, String::new())));
+        }
+    }
     lines
-        .into_iter()
-        .map(|(line, n)| (line, times(n)))
-        .collect()
+}
+
+fn without_arguments(waiting: &Waiting) -> Waiting {
+    let (call, whom) = match waiting.call.rsplit_once(", for ") {
+        Some((call, whom)) => (call, format!(", for {whom}")),
+        None => (waiting.call.as_str(), String::new()),
+    };
+    let name = call.split('(').next().unwrap_or(call);
+    Waiting {
+        who: waiting.who.clone(),
+        call: format!("{name}{whom}"),
+    }
 }
 
 fn samp(code: &str) -> String {
