@@ -189,7 +189,7 @@ fn coded(text: &str) -> String {
 }
 
 /// The exercises whose page has a figure, and the mistake that it shows.
-pub const APPETIZERS: [(&str, &str); 9] = [
+pub const APPETIZERS: [(&str, &str); 12] = [
     ("01-single-client", "one-read-one-line"),
     ("02-reuse-addr", "no-reuse-addr"),
     ("03-threaded", "one-at-a-time"),
@@ -199,6 +199,9 @@ pub const APPETIZERS: [(&str, &str); 9] = [
     ("07-framing", "drops-what-came-with-it"),
     ("08-dual-stack", "ipv6-only"),
     ("09-shutdown", "waits-for-the-idle"),
+    ("10-event-loop", "shared-buffer"),
+    ("11-async", "in-turns"),
+    ("12-chat", "prefix-is-topic"),
 ];
 
 /// The figure of a mistake for the page of its exercise, recorded now: its

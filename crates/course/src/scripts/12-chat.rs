@@ -57,6 +57,21 @@ pub(crate) fn check(c: &mut Check) -> Result {
     post(&mut poster, &sport, "1", 1)?;
     b.expect(notice(&sport, "1"))?;
 
+    c.step("a topic is the whole word");
+    for other in [format!("{news}s"), news[..news.len() - 1].to_owned()] {
+        post(&mut poster, &other, &text, 0).diagnose_if(
+            "prefix-is-topic",
+            |error| {
+                let behind = format!("x{news}");
+                error.got() == Some(b"2\n")
+                    && post(&mut poster, &behind, &text, 0).is_ok()
+            },
+        )?;
+    }
+    post(&mut poster, &news, "4", 2)?;
+    a.expect(notice(&news, "4"))?;
+    b.expect(notice(&news, "4"))?;
+
     c.step("forty clients are served at once");
     let all = topic(c);
     let following = format!("following {all}\n");
@@ -112,21 +127,6 @@ pub(crate) fn check(c: &mut Check) -> Result {
 
     c.step("a text of up to 4,096 bytes arrives as it was sent");
     arrives_as_sent(c)?;
-
-    c.step("a topic is the whole word");
-    for other in [format!("{news}s"), news[..news.len() - 1].to_owned()] {
-        post(&mut poster, &other, &text, 0).diagnose_if(
-            "prefix-is-topic",
-            |error| {
-                let behind = format!("x{news}");
-                error.got() == Some(b"2\n")
-                    && post(&mut poster, &behind, &text, 0).is_ok()
-            },
-        )?;
-    }
-    post(&mut poster, &news, "4", 2)?;
-    a.expect(notice(&news, "4"))?;
-    b.expect(notice(&news, "4"))?;
 
     c.step("a client that resets its connection ends only itself");
     for how in Rude::ALL {
