@@ -308,11 +308,10 @@ impl Server {
     fn path(&self) -> Result<PathBuf> {
         type Programs = Result<BTreeMap<String, PathBuf>>;
         static PROGRAMS: LazyLock<Programs> = LazyLock::new(|| {
-            let packages: BTreeSet<_> =
+            let names: BTreeSet<_> =
                 rows().map(|row| format!("lesson-{}", row.lesson)).collect();
-            let packages: Vec<_> =
-                packages.iter().map(|p| p.as_str()).collect();
-            harness::binaries(&packages)
+            let names: Vec<_> = names.iter().map(|p| p.as_str()).collect();
+            harness::binaries(&names)
         });
         let programs = PROGRAMS.clone()?;
         Ok(programs[&format!("lesson-{}", self.lesson)].clone())
@@ -467,6 +466,14 @@ impl Running<'_> {
             ids.iter().all(|&id| blocked_in(id).is_some())
         })?;
         Ok((threads, proc::descriptors(id).unwrap_or_default()))
+    }
+
+    /// Waits until its threads and descriptors are what they were: a thread that
+    /// ends may wait for another one first.
+    fn is_again(&self, before: (usize, usize)) -> Result {
+        let wanted = format!("{before:?} threads and descriptors again");
+        let is_again = || self.at_rest().is_ok_and(|now| now == before);
+        self.lab.wait_until(&wanted, is_again)
     }
 
     /// An `accept` that fails is one line; then the server waits before it
@@ -969,7 +976,7 @@ fn clients_in_turn_leave_nothing_behind() {
         for _ in 0..count {
             running.serves_one()?;
         }
-        assert_eq!(running.at_rest()?, before, "threads and descriptors");
+        running.is_again(before)?;
         Ok(())
     });
 }
@@ -1116,7 +1123,7 @@ fn clients_that_leave_without_reading_hinder_nobody() {
             }
             running.serves()?;
             #[cfg(target_os = "linux")]
-            assert_eq!(running.at_rest()?, before, "threads, descriptors");
+            running.is_again(before)?;
             Ok(())
         },
     );

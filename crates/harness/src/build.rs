@@ -14,6 +14,9 @@ use serde_json::Value;
 
 use crate::{Fault, Lab, Result};
 
+/// The stubs of learners may not compile, and are tested by the checker.
+const NOT_IN_CARGO_TEST: &str = "exercises";
+
 /// The root of the workspace, where the running program finds it: the folder
 /// may have been renamed or copied since it was compiled.
 ///
@@ -102,7 +105,12 @@ pub fn build(
     options: &[&str],
     colour: bool,
 ) -> std::result::Result<PathBuf, BuildError> {
-    let targets = [&["--package", package, kind, name], options].concat();
+    let mut targets = [&[kind, name], options].concat();
+    // Without a package Cargo takes the features that all need together, as
+    // `cargo test` does: so it finds everything built already.
+    if package == NOT_IN_CARGO_TEST {
+        targets.extend(["--package", package]);
+    }
     let messages = cargo_build(&targets, colour)?;
     let program = executables(&messages).find(|(built, _)| built == name);
     program.map(|(_, path)| path).ok_or_else(|| {
@@ -110,16 +118,16 @@ pub fn build(
     })
 }
 
-/// The programs of `packages` by name, all built by one start of Cargo, which
-/// is quicker than one for each. It asks Cargo each time, as [`build`] does.
+/// The executables of these names, all built by one start of Cargo, which is
+/// quicker than one for each. It asks Cargo each time, as [`build`] does.
 ///
 /// # Errors
 /// [`Fault::Io`] with what Cargo said if one cannot be built.
-pub fn binaries(packages: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
-    let mut targets = vec!["--bins"];
-    targets.extend(packages.iter().flat_map(|name| ["--package", name]));
+pub fn binaries(names: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
+    let targets: Vec<_> =
+        names.iter().flat_map(|name| ["--bin", name]).collect();
     let messages = cargo_build(&targets, false).map_err(|error| {
-        let wanted = format!("build {}", packages.join(", "));
+        let wanted = format!("build {}", names.join(", "));
         Lab::new().failure("cargo", wanted, Fault::Io(error.to_string()))
     })?;
     Ok(executables(&messages).collect())
