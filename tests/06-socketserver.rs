@@ -12,11 +12,9 @@ use std::thread;
 use std::time::Duration;
 
 use assert_cmd::cargo::cargo_bin;
+use harness::{Lab, Peer, Program, Result, Transcript, UdpPeer, proc};
 #[cfg(target_os = "linux")]
-use harness::strace;
-use harness::{
-    Lab, Peer, Program, Result, Transcript, UdpPeer, proc, side_by_side,
-};
+use harness::{side_by_side, strace};
 use socket2::{Domain, Socket, Type};
 use socketserver::{
     Datagram, Handler, Job, ProcessRequest, Sequential, Server, Tcp,
