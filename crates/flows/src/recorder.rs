@@ -267,11 +267,12 @@ impl Recorder<'_> {
         Ok(())
     }
 
-    /// Once a client has its port, other sockets get others; but a UDP client
-    /// makes a socket for each try.
+    /// Once a client is connected from its port, other sockets get others: it
+    /// may have been refused before. A UDP client makes a socket for each try.
     fn give_ports(&mut self) {
         let Some(port) = self.free_port else { return };
-        let tcp = proc::tcp_rows(port).is_some_and(|rows| !rows.is_empty());
+        let tcp = proc::tcp_rows(port)
+            .is_some_and(|rows| rows.iter().any(|row| row.state != "SYN-SENT"));
         let udp = proc::udp_table().is_some_and(|rows| {
             rows.iter().any(|row| row.local.port() == port)
         });
