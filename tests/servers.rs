@@ -470,10 +470,11 @@ impl Running<'_> {
 
     /// Waits until its threads and descriptors are what they were: a thread that
     /// ends may wait for another one first.
-    fn is_again(&self, before: (usize, usize)) -> Result {
+    fn wait_until_again(&self, before: (usize, usize)) -> Result {
         let wanted = format!("{before:?} threads and descriptors again");
-        let is_again = || self.at_rest().is_ok_and(|now| now == before);
-        self.lab.wait_until(&wanted, is_again)
+        self.lab.wait_until(&wanted, || {
+            self.at_rest().is_ok_and(|now| now == before)
+        })
     }
 
     /// An `accept` that fails is one line; then the server waits before it
@@ -976,7 +977,7 @@ fn clients_in_turn_leave_nothing_behind() {
         for _ in 0..count {
             running.serves_one()?;
         }
-        running.is_again(before)?;
+        running.wait_until_again(before)?;
         Ok(())
     });
 }
@@ -1123,7 +1124,7 @@ fn clients_that_leave_without_reading_hinder_nobody() {
             }
             running.serves()?;
             #[cfg(target_os = "linux")]
-            running.is_again(before)?;
+            running.wait_until_again(before)?;
             Ok(())
         },
     );

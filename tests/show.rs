@@ -275,11 +275,11 @@ fn closed_connections_of_one_client_are_one_box() {
 #[ignore = "needs strace"]
 fn of_a_relay_both_connections_are_in_the_tables() {
     let seen = shown("11", &mistake("11", "in-turns"));
+    let count = |text: &str| seen.figure.matches(text).count();
+    let tables = count("tables read here");
     for end in ["client: ESTABLISHED", "target: ESTABLISHED"] {
-        // At the end of each that is the checker's, and at the relay's.
-        let (boxes, tables) = ("class=\"state\">", "tables read here");
-        let ends = seen.figure.matches(&format!("{boxes}{end}<")).count();
-        let tables = seen.figure.matches(tables).count();
+        // At the checker's end and at the relay's.
+        let ends = count(&format!("class=\"state\">{end}<"));
         assert!(ends > tables, "{ends} {end} in {tables} tables");
     }
 }

@@ -1,13 +1,12 @@
 //! Whether two recordings of a scenario tell the same.
 //!
 //! Act by act: the calls of each thread, the packets of each end of a
-//! connection without the segments that only acknowledge or that a busy machine
-//! has sent twice, the states of each
+//! connection without the segments that only acknowledge, the states of each
 //! socket, and the tables. Their order among each other differs from run to
 //! run; so does whether a FIN is acknowledged alone or with the answering FIN,
-//! and with it when the one end is in FIN-WAIT-2; and so does the descriptor
-//! of a socket that comes and goes within an act: it is the lowest free one,
-//! which another thread may take first.
+//! and with it when the one end is in FIN-WAIT-2; and so does a descriptor: it
+//! is the lowest free one, which another thread may take first, or which the
+//! shell has left open. A busy machine may send a segment twice.
 
 use std::collections::BTreeMap;
 
